@@ -1,0 +1,21 @@
+"""The derivative table: for every function its vector-Jacobian products, in plain NumPy."""
+
+from __future__ import annotations
+
+from tinygrad_nn.derivatives import elementwise, indexing, linalg, random, reductions, shaping
+from tinygrad_nn.derivatives.table import TABLE, Blank, Row, Traced, differentiable, unbroadcast
+
+__all__ = [
+    "TABLE",
+    "Blank",
+    "Row",
+    "Traced",
+    "differentiable",
+    "elementwise",
+    "indexing",
+    "linalg",
+    "random",
+    "reductions",
+    "shaping",
+    "unbroadcast",
+]

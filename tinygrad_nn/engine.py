@@ -1,0 +1,434 @@
+"""The engine: what is remembered of a computation, and the walk back through it.
+
+A `Node` is one call of a function in the table.  It holds its row, its parents and only those
+arrays that the row's rules read.  A `Leaf` is where gradients end: it belongs to a Tensor that
+requires a gradient and was not computed.  Tensors point to nodes, and nodes never to Tensors, so
+a graph lives exactly as long as something that was computed from it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tinygrad_nn.derivatives import Blank, Row, unbroadcast
+from tinygrad_nn.errors import GraphError, RuleError
+
+__all__ = ["Call", "Leaf", "Node", "Tape", "no_grad", "record", "recording", "touch", "walk"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_clock = itertools.count(1)
+"""Numbers nodes in the order of creation, and stamps the leaves that were written to."""
+
+
+class Leaf(Blank):
+    """Where gradients end: holds `grad`, and the time of the last write to its Tensor's data."""
+
+    __slots__ = ("__weakref__", "grad", "stamp", "written")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.grad: Any = None
+        self.stamp = 0
+        self.written: Any = None
+
+
+class Node(Blank):
+    """One recorded call: its row, its parents, and the arrays that the row's rules will read."""
+
+    __slots__ = ("__weakref__", "args", "kwargs", "number", "parents", "row", "y")
+    stamp = 0  # only leaves are written to
+
+    def __init__(
+        self,
+        row: Row,
+        parents: tuple[Any, ...] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        y: Any,
+        like: Any,
+    ) -> None:
+        self.number = next(_clock)
+        self.row = row
+        self.parents = parents
+        self.args = args
+        self.kwargs = kwargs
+        self.y = y
+        self.shape = like.shape
+        self.dtype = like.dtype
+
+    def release(self) -> None:
+        """Forget everything but what messages need."""
+        self.parents = None
+        self.args = ()
+        self.kwargs = {}
+        self.y = None
+
+
+class _Outputs:
+    """The place of a shape for a node with several outputs."""
+
+    shape = None
+    dtype = None
+
+
+def _no_kernel(*_: Any) -> Any:
+    raise AssertionError
+
+
+PICK = Row(_no_kernel, _no_kernel, (), name="pick")
+"""The row of the nodes that stand for one output of a call with several."""
+
+
+class Call:
+    """What a `Tape` remembers of one call: the row, its arguments as arrays, keywords and the result."""
+
+    __slots__ = ("args", "kwargs", "result", "row")
+
+    def __init__(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        self.row = row
+        self.args = args
+        self.kwargs = kwargs
+        self.result = result
+
+
+class Tape:
+    """Everything that Tensors compute while it records, in order, needed for a gradient or not."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def add(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Take note of one call."""
+        self.calls.append(Call(row, args, kwargs, result))
+
+
+_recording: ContextVar[bool | Tape] = ContextVar("recording", default=True)
+current_recording = _recording.get
+
+
+class recording:  # noqa: N801 - reads as a statement: with recording(tape)
+    """Switch what is recorded: False nothing, True what gradients need, a `Tape` everything."""
+
+    def __init__(self, what: bool | Tape) -> None:
+        self._what = what
+        self._tokens: list[Token[bool | Tape]] = []
+
+    def __enter__(self) -> bool | Tape:
+        self._tokens.append(_recording.set(self._what))
+        return self._what
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _recording.reset(self._tokens.pop())
+
+
+class no_grad(recording):  # noqa: N801 - PyTorch's name
+    """Compute without recording: results do not require gradients and keep nothing alive.
+
+    A context manager and a decorator, for functions, coroutines and generator functions.  It holds
+    for the thread or asyncio task that enters it.  A with-block held open across a ``yield`` also
+    holds in the code that runs between two steps of that generator: decorate the generator instead.
+
+    Examples
+    --------
+    >>> import tinygrad_nn as tn
+    >>> w = tn.Tensor([1.0, 2.0], requires_grad=True)
+    >>> with tn.no_grad():
+    ...     print((w * 2).requires_grad)
+    False
+    >>> @tn.no_grad()
+    ... def predict(x):
+    ...     return x * w
+    >>> predict(3.0).requires_grad
+    False
+    """
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+    def __call__(self, function: Function) -> Function:
+        """Decorate a function, coroutine function or generator function."""
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                return _steps(function(*args, **kwargs))
+
+            return generator  # type: ignore[return-value]
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def coroutine(*args: Any, **kwargs: Any) -> Any:
+                with no_grad():
+                    return await function(*args, **kwargs)
+
+            return coroutine  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return plain  # type: ignore[return-value]
+
+
+def _steps(iterator: Any) -> Any:
+    """Run a generator with recording off inside its steps only, not between them."""
+    action: Callable[..., Any] = iterator.send
+    value: tuple[Any, ...] = (None,)
+    while True:
+        try:
+            with no_grad():
+                item = action(*value)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            action, value = iterator.send, ((yield item),)
+        except GeneratorExit:
+            iterator.close()
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever the caller throws goes to the generator
+            action, value = iterator.throw, (error,)
+
+
+def touch(leaf: Leaf, data: Any) -> None:
+    """Stamp a leaf whose Tensor's data was just written, so that older graphs that need it can tell."""
+    leaf.stamp = next(_clock)
+    leaf.written = data
+
+
+def record(
+    row: Row, args: list[Any], kwargs: dict[str, Any], parents: list[Any], wanted: int, y: Any, pullback: Any
+) -> Node:
+    """Make the node of one call; `wanted` are the arguments that need a gradient, as bits."""
+    if row.pullback:
+        return Node(row, tuple(parents), (pullback,), kwargs, None, y)
+    keep_y, keep = row.keeps(wanted, len(args))
+    held = tuple(
+        [
+            a if kept else (parent or (Blank(a.shape, a.dtype) if hasattr(a, "dtype") else a))
+            for a, kept, parent in zip(args, keep, parents, strict=True)
+        ]
+    )
+    several = type(y) is tuple
+    return Node(
+        row, tuple(parents), held, kwargs, y if keep_y or several else None, _Outputs if several else y
+    )
+
+
+def record_pick(node: Node, k: int, y: Any) -> Node:
+    """Make the node for output `k` of a call with several outputs."""
+    return Node(PICK, (node,), (k,), {}, None, y)
+
+
+def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set[Any]]:
+    """The nodes to visit, oldest first, and everything through which a gradient is wanted."""
+    found: set[Any] = {root}
+    nodes: list[Node] = []
+    written = False
+    stack: list[Any] = [root]
+    while stack:
+        node = stack.pop()
+        if type(node) is Leaf:
+            continue
+        if node.parents is None:
+            raise GraphError(
+                f"this graph was released by an earlier backward (a node of {node.row.name} with result "
+                f"{node.shape} is gone): compute the loss again, or call backward(retain_graph=True) first"
+            )
+        nodes.append(node)
+        for parent in node.parents:
+            if parent is not None:
+                written |= parent.stamp > node.number
+                if parent not in found:
+                    found.add(parent)
+                    stack.append(parent)
+    if written:
+        _check_unwritten(nodes, found)
+    nodes.sort(key=_number)
+    if targets is not None:
+        useful = targets & found
+        for node in nodes:
+            if not useful.isdisjoint(node.parents or ()):
+                useful.add(node)
+        return [node for node in nodes if node in useful], useful
+    return nodes, found
+
+
+def _number(node: Node) -> int:
+    return node.number
+
+
+def _check_unwritten(nodes: list[Node], found: set[Any]) -> None:
+    """Raise if a rule would read values that were overwritten after the forward pass."""
+    for leaf in found:
+        for node in nodes:
+            if type(leaf) is Leaf and leaf.stamp > node.number and _reads(node, leaf):
+                raise GraphError(
+                    f"a Tensor of shape {leaf.shape} was written to after {node.row.name} (result {node.shape}) "
+                    f"used it, and the derivative needs the old values: call backward before the update "
+                    f"(optimizer.step(), t.data = ..., load_state_dict), or compute the loss again"
+                )
+
+
+def _reads(node: Node, leaf: Leaf) -> bool:
+    """Whether a node's rules read a leaf's values, directly or through a view."""
+    parents = node.parents or ()
+    if node.row.pullback:
+        return leaf in parents
+    return any(
+        isinstance(held, np.ndarray) and (parent is leaf or np.may_share_memory(held, leaf.written))
+        for held, parent in itertools.zip_longest((*node.args, node.y), parents)
+    )
+
+
+def walk(
+    root: Node | Leaf,
+    upstream: Any,
+    *,
+    release: bool,
+    targets: set[Any] | None = None,
+    wrap: Callable[[Any, Any], Any] | None = None,
+) -> dict[Any, Any]:
+    """Walk back from `root` with the gradient `upstream`, newest node first.
+
+    Returns the gradients of the leaves, or of `targets`, each an array that nothing else holds.
+    With `wrap`, which makes a Tensor of an array and its node, the rules run on Tensors and the
+    walk itself is recorded.  Nothing changes but that nodes are released when `release` is set.
+    """
+    nodes, useful = _order(root, targets)
+    grads: dict[Any, Any] = {root: upstream}
+    borrowed: set[Any] = {root}  # whose gradient may be, or view, an array that something else holds
+    results: dict[Any, Any] = {}
+    while nodes:
+        node = nodes.pop()
+        g = grads.pop(node, None)
+        if g is None:
+            continue
+        if targets is not None and node in targets:
+            results[node] = g
+        row, parents = node.row, node.parents or ()
+        if row is PICK:
+            _put(grads, parents[0], node.args[0], g)
+            continue
+        if type(g) is list:
+            g = _fill(g, node.y, wrap)
+        args, y = (node.args, node.y) if wrap is None else _wrapped(node, wrap)
+        if y is None:
+            y = node
+        rules = row.rules if row.plain else _rules(node, g)
+        for k, parent in enumerate(parents):
+            if parent is None or parent not in useful:
+                continue
+            part = rules[k](g, y, *args, **node.kwargs)
+            shape = node.shape if row.broadcasts else parent.shape
+            try:
+                if part.shape != shape or part.dtype is not parent.dtype:
+                    part = _fit(part, shape, node, k, parent)
+            except AttributeError:
+                if part is None and row.pullback:
+                    continue
+                raise _misfit(part, shape, node, k) from None
+            if row.broadcasts and shape != parent.shape:
+                part = unbroadcast(part, parent.shape)
+            if parent in grads:
+                grads[parent] = grads[parent] + part
+                borrowed.discard(parent)
+            else:
+                grads[parent] = part
+                if part is g or not row.own or getattr(part, "base", None) is not None:
+                    borrowed.add(parent)
+        if release:
+            node.release()
+    results.update(grads if targets is None else {key: g for key, g in grads.items() if key in targets})
+    if wrap is None:
+        for key, part in results.items():
+            if key in borrowed or isinstance(part, np.generic):
+                results[key] = np.array(part) if isinstance(part, (np.ndarray, np.generic)) else part.copy()
+    return results
+
+
+def _put(grads: dict[Any, Any], parent: Node, k: int, g: Any) -> None:
+    """Add the gradient of output `k` to those collected for a node with several outputs."""
+    slots = grads.setdefault(parent, [None] * len(parent.y))
+    slots[k] = g if slots[k] is None else slots[k] + g
+
+
+def _fill(slots: list[Any], y: tuple[Any, ...], wrap: Callable[[Any, Any], Any] | None) -> tuple[Any, ...]:
+    """The gradients of several outputs, zeros where none arrived."""
+    zeros = (lambda a: np.zeros_like(a)) if wrap is None else (lambda a: wrap(np.zeros_like(a), None))
+    return tuple(zeros(value) if g is None else g for g, value in zip(slots, y, strict=True))
+
+
+def _wrapped(node: Node, wrap: Callable[[Any, Any], Any]) -> tuple[tuple[Any, ...], Any]:
+    """A node's arguments and result as Tensors, for a walk that is recorded itself."""
+    if node.row.pullback:
+        raise GraphError(
+            f"{node.row.name} brings its own backward pass (y, pullback), which gives first derivatives only; for "
+            f"higher orders give tn.differentiable one rule per argument, written in NumPy"
+        )
+    args = tuple(
+        wrap(a, parent) if hasattr(a, "__array_function__") else a
+        for a, parent in itertools.zip_longest(node.args, node.parents or ())
+    )
+    if type(node.y) is tuple:
+        return args, tuple(wrap(value, record_pick(node, k, value)) for k, value in enumerate(node.y))
+    return args, None if node.y is None else wrap(node.y, node)
+
+
+def _rules(node: Node, g: Any) -> Sequence[Any]:
+    """One rule per argument for the rows that have one rule, or one pullback, for all."""
+    if node.row.pullback:
+        return _pulled_back(node, g)
+    rule, start = node.row.rules[0], node.row.arrays.start
+    return [functools.partial(_variadic, rule, k - start) for k in range(len(node.args))]
+
+
+def _variadic(rule: Any, k: int, g: Any, y: Any, *args: Any, **kwargs: Any) -> Any:
+    return rule(g, y, k, *args, **kwargs)
+
+
+def _pulled_back(node: Node, g: Any) -> list[Any]:
+    """Call a pullback once, and give its parts as rules."""
+    parts = node.args[0](g)
+    count = len(node.parents or ())
+    if not isinstance(parts, tuple) or len(parts) != count:
+        given = f"a tuple of {len(parts)}" if isinstance(parts, tuple) else type(parts).__name__
+        raise RuleError(
+            f"the pullback of {node.row.name} must return a tuple with one gradient (or None) for each of its "
+            f"{count} arguments, it returned {given}"
+        )
+    return [lambda *_args, part=part, **_kwargs: part for part in parts]
+
+
+def _misfit(part: Any, shape: Any, node: Node, k: int) -> RuleError:
+    expected = "the result's" if node.row.broadcasts else "the argument's own"
+    got = f"shape {part.shape}" if hasattr(part, "shape") else f"a {type(part).__name__}, which is no array"
+    return RuleError(
+        f"the rule of {node.row.name} for argument {k} must return {expected} shape {shape}, it returned {got}"
+    )
+
+
+def _fit(part: Any, shape: Any, node: Node, k: int, parent: Any) -> Any:
+    """Check the shape and kind of a rule's gradient, and cast its width to the argument's."""
+    if part.shape != shape:
+        raise _misfit(part, shape, node, k)
+    if part.dtype == parent.dtype:
+        return part
+    if (part.dtype.kind == "c") != (parent.dtype.kind == "c") or part.dtype.kind not in "fciub":
+        raise RuleError(
+            f"the rule of {node.row.name} for argument {k} returned {part.dtype} for an argument of {parent.dtype}; "
+            f"only the width is cast, never the kind: return .real, or a gradient of the argument's kind"
+        )
+    return part.astype(parent.dtype)

@@ -1,0 +1,237 @@
+"""Activations and losses as functions: compositions of table functions, so none has a derivative here.
+
+Every function takes arrays and gives arrays, takes Tensors and gives Tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn.derivatives.elementwise import relu, sigmoid
+from tinygrad_nn.derivatives.random import random_like
+from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
+from tinygrad_nn.tensor import Tensor
+from tinygrad_nn.transforms import stop_gradient
+
+__all__ = [
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "dropout",
+    "half_squared_error",
+    "log_softmax",
+    "logsumexp",
+    "mse_loss",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "tanh",
+]
+
+
+def tanh(x: Any) -> Any:
+    """Return the hyperbolic tangent, element-wise: `np.tanh`.
+
+    Examples
+    --------
+    >>> tanh(np.array([0.0, 1.0])).round(4)
+    array([0.    , 0.7616])
+    """
+    return np.tanh(x)
+
+
+def _shift(x: Any, axis: int) -> Any:
+    """The largest entry along `axis`, as a constant: it cancels from what is computed with it."""
+    top = stop_gradient(np.max(x, axis=axis, keepdims=True))
+    return np.where(np.isfinite(top), top, 0)
+
+
+def softmax(x: Any, axis: int = -1) -> Any:
+    """Return exp(x) / sum(exp(x)) along `axis`, without overflow.
+
+    Takes and gives an array or Tensor of any shape with at least one axis.
+
+    Examples
+    --------
+    >>> softmax(np.array([1000.0, 1000.0, -1000.0]))
+    array([0.5, 0.5, 0. ])
+    """
+    e = np.exp(x - _shift(x, axis))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def logsumexp(x: Any, axis: int = -1, keepdims: bool = False) -> Any:
+    """Return log(sum(exp(x))) along `axis`, without overflow.
+
+    Examples
+    --------
+    >>> float(logsumexp(np.array([1000.0, 1000.0])))
+    1000.6931471805599
+    """
+    top = _shift(x, axis)
+    y = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
+    return y if keepdims else np.squeeze(y, axis=axis)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """Return x - log(sum(exp(x))) along `axis`: the logarithm of `softmax`, right in the tails.
+
+    Examples
+    --------
+    >>> log_softmax(np.array([0.0, -1000.0]))
+    array([    0., -1000.])
+    """
+    shifted = x - _shift(x, axis)
+    return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+def dropout(x: Any, p: float = 0.5, *, rng: np.random.Generator) -> Any:
+    """Set each entry to 0 with probability `p`, and scale the others by 1 / (1 - p).
+
+    A fresh mask is drawn from `rng` at each call.  Takes and gives an array or Tensor of any shape.
+
+    Raises
+    ------
+    ArgumentError
+        If `p` lies outside [0, 1).
+
+    Examples
+    --------
+    >>> dropout(np.ones(4), 0.5, rng=np.random.default_rng(0))
+    array([2., 0., 0., 0.])
+    """
+    if not 0 <= p < 1:
+        raise ArgumentError(f"dropout needs a probability p with 0 <= p < 1, got {p}")
+    if p == 0:
+        return x
+    return np.where(random_like(x, rng) >= p, x * (1 / (1 - p)), 0)
+
+
+def _pair(loss: str, prediction: Any, target: Any) -> Any:
+    """Check that a loss compares like with like, and give the target as a number array or Tensor."""
+    if not hasattr(target, "shape"):
+        target = np.asarray(target, dtype=prediction.dtype)
+    if np.shape(prediction) != target.shape:
+        raise ShapeError(
+            f"{loss} compares entry by entry, so prediction {np.shape(prediction)} and target {target.shape} must "
+            f"have one shape: reshape one of them, for instance target.reshape{np.shape(prediction)}"
+        )
+    return target
+
+
+def _reduce(values: Any, reduction: str) -> Any:
+    if reduction == "mean":
+        return values.mean()
+    if reduction == "sum":
+        return values.sum()
+    if reduction == "none":
+        return values
+    raise ArgumentError(f"reduction={reduction!r} is none of 'mean', 'sum', 'none'")
+
+
+def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:
+    """Return the mean squared error, mean((prediction - target)^2) over all entries.
+
+    Parameters
+    ----------
+    prediction, target : arrays or Tensors of one shape
+        Nothing is broadcast: (n,) against (n, 1) is an error.
+    reduction : {"mean", "sum", "none"}
+
+    Examples
+    --------
+    >>> float(mse_loss(np.array([1.0, 2.0]), np.array([0.0, 0.0])))
+    2.5
+    """
+    target = _pair("mse_loss", prediction, target)
+    return _reduce(np.square(prediction - target), reduction)
+
+
+def half_squared_error(prediction: Any, target: Any) -> Any:
+    """Return half the sum of squared errors, 1/2 sum((prediction - target)^2) over all entries.
+
+    Examples
+    --------
+    >>> float(half_squared_error(np.array([1.0, 2.0]), np.array([0.0, 0.0])))
+    2.5
+    """
+    target = _pair("half_squared_error", prediction, target)
+    return 0.5 * np.square(prediction - target).sum()
+
+
+def cross_entropy(logits: Any, target: Any, reduction: str = "mean") -> Any:
+    """Return the cross-entropy between class scores (logits) and classes: -log softmax(logits)[class].
+
+    Parameters
+    ----------
+    logits : (..., classes) array or Tensor
+        Unnormalised scores: no softmax before this loss.
+    target : (...) integers, or (..., classes) numbers
+        Class indices, or one-hot rows or probabilities.
+    reduction : {"mean", "sum", "none"}
+        Over the rows: the mean divides by their number.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+        If the target fits neither form, or names a class that does not exist.
+
+    Examples
+    --------
+    >>> logits = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
+    >>> round(float(cross_entropy(logits, np.array([0, 1]))), 6)
+    0.458145
+    >>> round(float(cross_entropy(logits, np.array([[1.0, 0, 0], [0, 1.0, 0]]))), 6)
+    0.458145
+    """
+    if not hasattr(target, "shape"):
+        target = np.asarray(target)
+    shape = np.shape(logits)
+    if not shape:
+        raise ShapeError("cross_entropy needs logits with the classes along the last axis, got a number")
+    log_p = log_softmax(logits)
+    if target.shape == shape and (len(shape) == 1 or target.dtype.kind in "fb" or target.ndim == len(shape)):
+        losses = -(log_p * target).sum(axis=-1)
+    elif target.shape == shape[:-1]:
+        losses = -log_p[_one_per_row(target, shape)]
+    else:
+        raise ShapeError(
+            f"cross_entropy with logits {shape} takes class indices of shape {shape[:-1]} or one-hot rows of shape "
+            f"{shape}; the target has shape {target.shape}"
+        )
+    return _reduce(losses, reduction)
+
+
+def _one_per_row(target: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """The index that picks from each row of class scores the entry of its class."""
+    classes = target.data if isinstance(target, Tensor) else target
+    if classes.dtype.kind not in "iu":
+        raise DTypeError(
+            f"class indices are integers, the target is {classes.dtype}: write target.astype(int)"
+        )
+    if classes.size and not (0 <= classes.min() and classes.max() < shape[-1]):
+        raise ArgumentError(
+            f"the target names classes {classes.min()} to {classes.max()}, the logits have {shape[-1]} (0 to "
+            f"{shape[-1] - 1})"
+        )
+    return (*np.indices(shape[:-1], sparse=True), classes)
+
+
+def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: str = "mean") -> Any:
+    """Return the cross-entropy of independent yes/no scores: -t log s(x) - (1 - t) log s(-x), s the sigmoid.
+
+    Parameters
+    ----------
+    logits, target : arrays or Tensors of one shape
+        Unnormalised scores, and probabilities in [0, 1].
+    reduction : {"mean", "sum", "none"}
+
+    Examples
+    --------
+    >>> float(binary_cross_entropy_with_logits(np.array([0.0, 800.0]), np.array([1.0, 1.0])))
+    0.34657359027997264
+    """
+    target = _pair("binary_cross_entropy_with_logits", logits, target)
+    # log s(x) = -logaddexp(0, -x): both terms keep their digits in both tails
+    return _reduce(target * np.logaddexp(0, -logits) + (1 - target) * np.logaddexp(0, logits), reduction)

@@ -1,0 +1,204 @@
+"""Layers: each takes and gives arrays or Tensors with the batch along the first axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn import functional
+from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
+from tinygrad_nn.nn.init import Initializer, uniform
+from tinygrad_nn.nn.module import Module, Parameter
+
+__all__ = ["Dropout", "Flatten", "Linear", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh"]
+
+
+class Linear(Module):
+    """A fully connected layer: X W + b.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+        Whether to add b.
+    weight_init, bias_init : initializer, optional
+        Functions of `tn.nn.init`; the default of both is U(-1/sqrt(in), 1/sqrt(in)).
+    dtype : dtype
+    rng : numpy Generator, optional
+        Where the initial values are drawn from: the weight first, then the bias.
+
+    Attributes
+    ----------
+    weight : (in_features, out_features) Parameter
+    bias : (out_features,) Parameter, or None
+
+    Raises
+    ------
+    ShapeError
+        When called on data whose last axis is not `in_features` long.
+
+    Examples
+    --------
+    >>> layer = Linear(3, 2, rng=np.random.default_rng(0))
+    >>> layer
+    Linear(3, 2)
+    >>> layer(np.ones((5, 3))).shape
+    (5, 2)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        dtype: Any = np.float64,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        for name, value in (("in_features", in_features), ("out_features", out_features)):
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise ArgumentError(f"Linear needs a positive whole number {name}, got {value!r}")
+        rng = np.random.default_rng() if rng is None else rng
+        default = uniform(-1 / math.sqrt(in_features), 1 / math.sqrt(in_features))
+        self.in_features = int(in_features)
+        self.out_features = int(out_features)
+        self.weight = Parameter((weight_init or default)(rng, (self.in_features, self.out_features), dtype))
+        self.bias = Parameter((bias_init or default)(rng, (self.out_features,), dtype)) if bias else None
+
+    def forward(self, x: Any) -> Any:
+        """Map (..., in_features) to (..., out_features)."""
+        shape = np.shape(x)
+        if not shape or shape[-1] != self.in_features:
+            hint = "; flatten images with Flatten() first" if math.prod(shape[1:]) == self.in_features else ""
+            raise ShapeError(
+                f"Linear({self.in_features}, {self.out_features}) takes (..., {self.in_features}), got {shape}{hint}"
+            )
+        y = x @ self.weight
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        """Sizes, and the missing bias."""
+        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
+
+
+class Sequential(Module):
+    """Modules (or functions) applied one after the other.
+
+    Examples
+    --------
+    >>> net = Sequential(Linear(2, 3), Tanh(), Linear(3, 1))
+    >>> net
+    Sequential(
+      (0): Linear(2, 3)
+      (1): Tanh()
+      (2): Linear(3, 1)
+    )
+    >>> len(net), net[1]
+    (3, Tanh())
+    """
+
+    def __init__(self, *layers: Any) -> None:
+        for k, layer in enumerate(layers):
+            if not callable(layer):
+                raise DTypeError(
+                    f"Sequential takes modules and functions; argument {k} is a {type(layer).__name__}"
+                )
+        self.layers = list(layers)
+
+    def forward(self, x: Any) -> Any:
+        """Apply the layers in order."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.layers[index]
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Iterate over the layers by their number."""
+        return ((str(k), layer) for k, layer in enumerate(self.layers) if isinstance(layer, Module))
+
+
+class Sigmoid(Module):
+    """1 / (1 + exp(-x)), element-wise."""
+
+    def forward(self, x: Any) -> Any:
+        """Apply `tn.functional.sigmoid`."""
+        return functional.sigmoid(x)
+
+
+class Tanh(Module):
+    """The hyperbolic tangent, element-wise."""
+
+    def forward(self, x: Any) -> Any:
+        """Apply `np.tanh`."""
+        return np.tanh(x)
+
+
+class ReLU(Module):
+    """max(x, 0), element-wise, with gradient 0 at 0."""
+
+    def forward(self, x: Any) -> Any:
+        """Apply `tn.functional.relu`."""
+        return functional.relu(x)
+
+
+class Softmax(Module):
+    """exp(x) / sum(exp(x)) along `axis`.
+
+    Not before `CrossEntropyLoss`, which takes logits.
+    """
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Any) -> Any:
+        """Apply `tn.functional.softmax`."""
+        return functional.softmax(x, axis=self.axis)
+
+    def extra_repr(self) -> str:
+        """The axis."""
+        return f"axis={self.axis}"
+
+
+class Dropout(Module):
+    """In training, set each entry to 0 with probability `p` and scale the others by 1 / (1 - p).
+
+    In evaluation the input is returned as it is.  Masks are drawn from `rng`, one for each call.
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
+        if not 0 <= p < 1:
+            raise ArgumentError(f"Dropout needs a probability p with 0 <= p < 1, got {p}")
+        self.p = p
+        self.rng = np.random.default_rng() if rng is None else rng
+
+    def forward(self, x: Any) -> Any:
+        """Drop entries while training."""
+        return functional.dropout(x, self.p, rng=self.rng) if self.training else x
+
+    def extra_repr(self) -> str:
+        """The probability."""
+        return f"p={self.p}"
+
+
+class Flatten(Module):
+    """Join all axes but the first: (n, a, b, ...) to (n, a b ...)."""
+
+    def forward(self, x: Any) -> Any:
+        """Reshape each sample to one axis."""
+        shape = np.shape(x)
+        if not shape:
+            raise ShapeError("Flatten needs a batch along the first axis, got a number")
+        return x.reshape((shape[0], math.prod(shape[1:])))

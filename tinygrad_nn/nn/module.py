@@ -1,0 +1,201 @@
+"""Module: what a layer, a network and a loss have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from tinygrad_nn.errors import DTypeError, StateError
+from tinygrad_nn.tensor import Tensor
+
+__all__ = ["Module", "Parameter"]
+
+
+class Parameter(Tensor):
+    """A Tensor to be trained: it copies its data, and requires a gradient.
+
+    Examples
+    --------
+    >>> Parameter(np.zeros(2))
+    Parameter([0., 0.], requires_grad=True)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None) -> None:
+        super().__init__(data, requires_grad=False, dtype=dtype)
+        self._data = self._data.copy()
+        self.requires_grad = requires_grad
+
+
+class Module:
+    """The base of layers, networks and losses: a class with ``__init__`` and ``forward``, no more.
+
+    Assign Tensors, Modules, and lists, tuples or dicts of them to attributes: a leaf Tensor that
+    requires a gradient is a parameter, one that does not is a buffer (saved, not trained).  There
+    is no ``super().__init__()`` to remember.  Call a module like a function.  A forward changes a
+    buffer only by binding the attribute to a new Tensor.
+
+    Examples
+    --------
+    >>> class Scale(Module):
+    ...     def __init__(self):
+    ...         self.factor = Parameter(np.array(2.0))
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> layer = Scale()
+    >>> layer(np.array([1.0, 2.0]))
+    Tensor([2., 4.], from=np.multiply)
+    >>> layer
+    Scale()
+    >>> [name for name, _ in layer.named_parameters()]
+    ['factor']
+    """
+
+    training: bool = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the module's result: `forward` of the same arguments."""
+        return self.forward(*args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the module's result; each module defines its own."""
+        raise DTypeError(f"{type(self).__name__} has no forward: define forward(self, x) in the class")
+
+    # What it holds
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over parameters and buffers with their names, each once, in the order of assignment."""
+        for name, value in _walk(self, "", set()):
+            if isinstance(value, Tensor) and value.is_leaf:
+                yield name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over the parameters with their names, such as ``layers.0.weight``."""
+        return ((name, t) for name, t in self.named_tensors() if t.requires_grad)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Iterate over the parameters, each once."""
+        return (t for _, t in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over the Tensors that are saved and not trained, with their names."""
+        return ((name, t) for name, t in self.named_tensors() if not t.requires_grad)
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """Iterate over this module and all inside it, with their names; this one's is empty."""
+        yield "", self
+        for name, value in _walk(self, "", set()):
+            if isinstance(value, Module):
+                yield name, value
+
+    def modules(self) -> Iterator[Module]:
+        """Iterate over this module and all inside it."""
+        return (m for _, m in self.named_modules())
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Iterate over the modules directly inside this one, with their names."""
+        return _children(self)
+
+    # What it does
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch this module and all inside it to training (dropout drops), and return it."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Switch this module and all inside it to evaluation, and return it."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Set the gradient of every parameter to None."""
+        for p in self.parameters():
+            p.zero_grad()
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Freeze (False) or unfreeze (True) every `Parameter` inside, and return the module."""
+        for _, t in self.named_tensors():
+            if t.requires_grad or isinstance(t, Parameter):
+                t.requires_grad = requires_grad
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of every parameter and buffer as an array, by name."""
+        return {name: t.data.copy() for name, t in self.named_tensors()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copy the arrays of `state` into the parameters and buffers of the same names.
+
+        Raises
+        ------
+        StateError
+            Naming every entry that is missing, unexpected, of another shape, or of a dtype that
+            would lose digits; nothing has changed then.
+        """
+        tensors = dict(self.named_tensors())
+        arrays = {
+            name: value.data if isinstance(value, Tensor) else np.asarray(value)
+            for name, value in state.items()
+        }
+        problems = [f"missing: {name} {t.shape}" for name, t in tensors.items() if name not in arrays]
+        problems += [f"unexpected: {name} {a.shape}" for name, a in arrays.items() if name not in tensors]
+        for name in tensors.keys() & arrays.keys():
+            t, a = tensors[name], arrays[name]
+            if t.shape != a.shape:
+                problems.append(f"of another shape: {name} is {a.shape}, the module has {t.shape}")
+            elif not np.can_cast(a.dtype, t.dtype, "safe"):
+                problems.append(
+                    f"of another dtype: {name} is {a.dtype}, the module has {t.dtype}: convert it first"
+                )
+        if problems:
+            raise StateError(
+                f"the state does not fit {type(self).__name__}, nothing was loaded:\n  "
+                + "\n  ".join(sorted(problems))
+            )
+        for name, t in tensors.items():
+            # frozen values are bound anew: a graph that holds the old array keeps it
+            data = t.data if t.requires_grad else np.empty_like(t.data)
+            np.copyto(data, arrays[name])
+            t.data = data
+
+    def extra_repr(self) -> str:
+        """Return what stands between the parentheses of the repr: sizes and options."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        return head + ")" if not lines else "\n".join([head, *lines, ")"])
+
+
+def _children(value: Any, prefix: str = "") -> Iterator[tuple[str, Module]]:
+    for name, item in _items(value):
+        if isinstance(item, Module):
+            yield prefix + name, item
+        else:
+            yield from _children(item, f"{prefix}{name}.")
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    """The named parts of a module, dict, list or tuple."""
+    if isinstance(value, Module):
+        value = vars(value)
+    if isinstance(value, dict):
+        return ((str(name), item) for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ((str(i), item) for i, item in enumerate(value))
+    return iter(())
+
+
+def _walk(value: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Every Tensor and Module inside `value`, each once, depth first."""
+    for name, item in _items(value):
+        if isinstance(item, (Tensor, Module, dict, list, tuple)) and id(item) not in seen:
+            seen.add(id(item))
+            if isinstance(item, (Tensor, Module)):
+                yield prefix + name, item
+            yield from _walk(item, f"{prefix}{name}.", seen)

@@ -1,0 +1,252 @@
+"""Optimizers, in order of increasing complexity; the formulas and names are PyTorch's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
+from tinygrad_nn.tensor import Tensor
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+
+
+class Optimizer:
+    """What optimizers share: parameter groups, their options, and the state of each parameter.
+
+    Parameters
+    ----------
+    params : iterable of Tensors, or of dicts
+        A dict is a group: ``{"params": [...], "lr": 0.01}`` overrides options for its parameters.
+    defaults : options of the groups that do not set their own
+
+    Attributes
+    ----------
+    param_groups : list of dicts
+        Read at every step: assign ``group["lr"]`` to change a learning rate.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise DTypeError("an optimizer takes a list of parameters: write [p], or model.parameters()")
+        entries = list(params)
+        if not entries:
+            raise ArgumentError("an optimizer needs at least one parameter (was a generator used up before?)")
+        groups = entries if isinstance(entries[0], Mapping) else [{"params": entries}]
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[int, dict[str, Any]] = {}
+        seen: set[int] = set()
+        for group in groups:
+            unknown = set(group) - {"params", *defaults}
+            if unknown or "params" not in group:
+                raise ArgumentError(
+                    f"a parameter group has 'params' and some of {sorted(defaults)}; got {sorted(group)}"
+                )
+            members = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+            for p in members:
+                if not isinstance(p, Tensor) or not p.is_leaf:
+                    raise DTypeError(
+                        f"an optimizer trains leaf Tensors, got {type(p).__name__} {getattr(p, 'shape', '')}"
+                    )
+                if id(p) in seen:
+                    raise ArgumentError(
+                        f"a parameter of shape {p.shape} is given twice: it would be updated twice"
+                    )
+                seen.add(id(p))
+            self.param_groups.append({**defaults, **group, "params": members})
+        for group in self.param_groups:
+            self.check(group)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ArgumentError if an option of a group is out of range."""
+        for name in ("lr", "weight_decay"):
+            if not 0 <= group[name] < float("inf"):
+                raise ArgumentError(f"{type(self).__name__} needs {name} >= 0, got {group[name]}")
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient, in place."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    data = p.data
+                    self.update(data, p.grad, self.state.setdefault(id(p), {}), group)
+                    p.data = data  # through the door: graphs that need the old values will notice
+
+    def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Update one parameter's array in place; each optimizer defines its own."""
+        raise DTypeError(
+            f"{type(self).__name__} has no update: define update(self, data, grad, state, group)"
+        )
+
+    def zero_grad(self) -> None:
+        """Set the gradient of every parameter to None."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the options and of each parameter's state, parameters by their number."""
+        numbers = {id(p): k for k, p in enumerate(self._params())}
+        return {
+            "state": {numbers[key]: copy.deepcopy(value) for key, value in self.state.items()},
+            "param_groups": [
+                {
+                    **{k: v for k, v in group.items() if k != "params"},
+                    "params": [numbers[id(p)] for p in group["params"]],
+                }
+                for group in self.param_groups
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over options and state from `state_dict` of an optimizer over the same parameters.
+
+        Raises
+        ------
+        StateError
+            If the groups, or the shapes of the state, do not fit; nothing has changed then.
+        """
+        params = self._params()
+        numbers = {id(p): k for k, p in enumerate(params)}
+        ours = [[numbers[id(p)] for p in group["params"]] for group in self.param_groups]
+        theirs = [list(group["params"]) for group in state["param_groups"]]
+        if ours != theirs:
+            raise StateError(f"the state is of parameter groups {theirs}, this optimizer has {ours}")
+        for k, values in state["state"].items():
+            for name, value in values.items():
+                if isinstance(value, np.ndarray) and value.ndim and value.shape != params[k].shape:
+                    raise StateError(
+                        f"{name} of parameter {k} has shape {value.shape}, the parameter {params[k].shape}"
+                    )
+        self.state = {id(params[k]): copy.deepcopy(dict(values)) for k, values in state["state"].items()}
+        for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
+            group.update({k: v for k, v in saved.items() if k != "params"})
+
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def __repr__(self) -> str:
+        options = ({k: v for k, v in group.items() if k != "params"} for group in self.param_groups)
+        return f"{type(self).__name__}({', '.join(str(o) for o in options)})"
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum if asked for: W -= lr * dW.
+
+    With ``momentum`` m, the velocity v starts as the first gradient, then v = m v + dW, and
+    W -= lr v; with ``nesterov``, W -= lr (dW + m v).  ``weight_decay`` adds weight_decay * W to dW.
+
+    Examples
+    --------
+    >>> w = Tensor([1.0, 2.0], requires_grad=True)
+    >>> optimizer = SGD([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.data
+    array([0.8, 1.6])
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.001,
+        momentum: float = 0.0,
+        *,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        )
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ArgumentError if an option of a group is out of range."""
+        super().check(group)
+        if not 0 <= group["momentum"] < 1:
+            raise ArgumentError(f"SGD needs 0 <= momentum < 1, got {group['momentum']}")
+        if group["nesterov"] and not group["momentum"]:
+            raise ArgumentError("SGD with nesterov=True needs a momentum above 0")
+
+    def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Take one step down the gradient."""
+        if group["weight_decay"]:
+            grad = grad + float(group["weight_decay"]) * data
+        momentum = float(group["momentum"])
+        if momentum:
+            if "velocity" in state:
+                velocity = state["velocity"]
+                velocity *= momentum
+                velocity += grad
+            else:
+                velocity = state["velocity"] = grad.copy()
+            grad = grad + momentum * velocity if group["nesterov"] else velocity
+        data -= float(group["lr"]) * grad
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015): steps scaled by running moments of the gradient.
+
+    m = b1 m + (1 - b1) dW, v = b2 v + (1 - b2) dW^2, W -= lr mh / (sqrt(vh) + eps), where
+    mh = m / (1 - b1^t) and vh = v / (1 - b2^t) at step t.  ``weight_decay`` adds weight_decay * W to dW.
+    """
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ArgumentError if an option of a group is out of range."""
+        super().check(group)
+        betas = group["betas"]
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+            raise ArgumentError(f"{type(self).__name__} needs two betas with 0 <= beta < 1, got {betas}")
+        if not 0 < group["eps"]:
+            raise ArgumentError(f"{type(self).__name__} needs eps > 0, got {group['eps']}")
+
+    def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Take one step along the scaled mean gradient."""
+        lr, decay = float(group["lr"]), float(group["weight_decay"])
+        b1, b2 = group["betas"]
+        if decay and self.decoupled:
+            data *= 1 - lr * decay
+        elif decay:
+            grad = grad + decay * data
+        if not state:
+            state.update(step=0, m=np.zeros_like(data), v=np.zeros_like(data))
+        m, v = state["m"], state["v"]
+        state["step"] += 1
+        m *= b1
+        m += (1 - b1) * grad
+        v *= b2
+        v += (1 - b2) * (grad * grad)
+        scale = lr / (1 - b1 ** state["step"])
+        data -= scale * m / (np.sqrt(v / (1 - b2 ** state["step"])) + group["eps"])
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): W *= 1 - lr weight_decay first."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay=weight_decay)

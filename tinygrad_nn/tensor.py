@@ -1,0 +1,630 @@
+"""Tensor: an array that remembers how it was computed, and speaks NumPy."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from tinygrad_nn.derivatives import TABLE, Row, Traced, indexing, shaping
+from tinygrad_nn.derivatives.table import check_pullback
+from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, touch, walk
+from tinygrad_nn.errors import DetachError, DTypeError, GraphError, NoDerivativeError, ShapeError
+
+__all__ = ["Tensor"]
+
+_new = object.__new__
+_PLAIN = frozenset(
+    {np.ndarray, float, int, bool, complex, type(None), tuple, slice, str, np.float64, np.float32}
+)
+_NO_KEYWORDS: dict[str, Any] = {}
+
+
+def _unary(ufunc: np.ufunc) -> Callable[[Tensor], Tensor]:
+    row = TABLE[ufunc]
+    return lambda self: apply(row, (self,))
+
+
+def _binary(ufunc: np.ufunc, *, reflected: bool = False) -> Callable[[Tensor, Any], Tensor]:
+    row = TABLE[ufunc]
+    if reflected:
+        return lambda self, other: apply(row, (other, self))
+    return lambda self, other: apply(row, (self, other))
+
+
+class Tensor(Traced):
+    """An array whose computation can be differentiated.
+
+    Operators, NumPy functions and the methods below give new Tensors and, where an argument
+    requires a gradient, remember themselves; `backward` then fills `grad` of the leaves.  A Tensor
+    is never changed in place: ``t += 1`` binds the name to a new Tensor.  Equality is
+    element-wise and hashing by identity, as sets and dicts of parameters need.
+
+    Parameters
+    ----------
+    data : array, number or nested lists
+        Shared, not copied, if it is an array of the right dtype.
+    requires_grad : bool
+        Whether `backward` fills `grad`.  Real floating dtypes only.
+    dtype : dtype, optional
+        Converts `data`; otherwise the dtype is what NumPy makes of it.
+
+    Raises
+    ------
+    DTypeError
+        For text, objects, ragged lists, masked arrays or matrices; for integers, bools or complex
+        numbers that ask for a gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> loss = np.sum(np.tanh(x) * 2)
+    >>> loss.backward()
+    >>> x.grad.round(4)
+    array([[0.8399, 0.1413],
+           [0.0197, 0.0027]])
+    """
+
+    __slots__ = ("__weakref__", "_data", "_node")
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
+        self._data = _as_array(data, dtype)
+        self._node: Any = None
+        if requires_grad:
+            self.requires_grad = True
+
+    # What it holds
+
+    @property
+    def data(self) -> Any:
+        """The array inside; assigning to it writes, which graphs recorded earlier will notice."""
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        node = self._node
+        if value is not self._data:
+            value = _as_array(value, None)
+            if type(node) is Node:
+                raise GraphError("the data of a computed Tensor cannot be replaced; detach() it first")
+            if node is not None and (value.shape != self.shape or value.dtype != self.dtype):
+                raise ShapeError(
+                    f"a Tensor that requires a gradient keeps its shape and dtype: it has {self.shape} "
+                    f"{self.dtype}, the new data {value.shape} {value.dtype}"
+                )
+            self._data = value
+        if type(node) is Leaf:
+            touch(node, value)
+
+    @property
+    def grad(self) -> Any:
+        """The gradient that `backward` has added up: an array of the data's shape and dtype, or None."""
+        return self._node.grad if type(self._node) is Leaf else None
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if type(self._node) is not Leaf:
+            if value is None:
+                return
+            raise GraphError("only a leaf Tensor with requires_grad=True has a gradient")
+        if value is not None:
+            value = _as_array(value, None)
+            if value.shape != self.shape or value.dtype != self.dtype:
+                raise ShapeError(
+                    f"a gradient has its Tensor's shape and dtype, {self.shape} {self.dtype}; got "
+                    f"{value.shape} {value.dtype}"
+                )
+        self._node.grad = value
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to this Tensor; setting it freezes or unfreezes a leaf.
+
+        Freezing drops the gradient, so that no optimizer moves a frozen parameter.
+        """
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if type(self._node) is Node:
+            if not value:
+                raise GraphError("a computed Tensor requires a gradient because its inputs do: detach() it")
+        elif not value:
+            self._node = None
+        elif self._node is None:
+            if self._data.dtype.kind != "f":
+                raise DTypeError(
+                    f"only real floating Tensors can require gradients, this one is {self._data.dtype}: "
+                    f"write Tensor(data, requires_grad=True, dtype=float)"
+                )
+            self._node = Leaf(self._data.shape, self._data.dtype)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this Tensor was made by hand, not computed from others that require gradients."""
+        return type(self._node) is not Node
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return self._data.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._data.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return self._data.size  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the entries."""
+        return self._data.dtype  # type: ignore[no-any-return]
+
+    # The ways out of the graph
+
+    def numpy(self) -> Any:
+        """Return the array inside, shared; what is computed from it is not recorded."""
+        return self._data
+
+    def item(self) -> Any:
+        """Return the only entry as a Python number; what is computed from it is not recorded."""
+        if self.size != 1:
+            raise ShapeError(f"item() needs a Tensor with one entry, this one has shape {self.shape}")
+        return self._data.item()
+
+    def detach(self) -> Tensor:
+        """Return a Tensor that shares the data and is cut off from the graph."""
+        return _wrap(self._data, None)
+
+    def tolist(self) -> Any:
+        """Return the entries as nested lists of Python numbers; what follows is not recorded."""
+        return self._data.tolist()
+
+    # Gradients
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add the gradient of this Tensor to `grad` of every leaf that it was computed from.
+
+        Parameters
+        ----------
+        gradient : array of this Tensor's shape, optional
+            The upstream gradient; 1 for a Tensor with one entry.
+        retain_graph : bool
+            Keep the graph for another backward; it is released otherwise.
+
+        Raises
+        ------
+        GraphError
+            On a constant, a released graph, several entries without `gradient`, or when values
+            that a derivative needs were overwritten.  Every `grad` then is as it was.
+        ShapeError, DTypeError
+            If `gradient` does not fit.
+        """
+        node = self._node
+        if node is None:
+            raise GraphError(
+                "backward on a Tensor that depends on nothing that requires a gradient: give the parameters "
+                "requires_grad=True, and compute outside tn.no_grad()"
+            )
+        upstream = upstream_for(self, gradient)
+        for leaf, grad in walk(node, upstream, release=not retain_graph).items():
+            leaf.grad = grad if leaf.grad is None else leaf.grad + grad
+
+    def zero_grad(self) -> None:
+        """Set `grad` to None."""
+        if type(self._node) is Leaf:
+            self._node.grad = None
+
+    # NumPy's protocols
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **kwargs: Any) -> Any:
+        row = TABLE.get(ufunc)
+        if method == "__call__" and row is not None and not kwargs:
+            return apply(row, args, kwargs)
+        if method == "__call__":
+            return _dispatch(ufunc, args, kwargs)
+        raise NoDerivativeError(
+            f"np.{ufunc.__name__}.{method} has no derivative rule; write it with np.sum, np.max, np.cumsum "
+            f"or indexing instead"
+        )
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return _dispatch(function, args, kwargs)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise DetachError(
+            "converting a Tensor to an array would silently leave the graph: write t.numpy() where no "
+            "gradient is needed, np.stack([...]) to join Tensors, and NumPy functions to compute with them"
+        )
+
+    # Python's numbers
+
+    def _number(self, convert: Callable[[Any], Any]) -> Any:
+        if self._node is not None:
+            raise DetachError(
+                f"{convert.__name__}() of a Tensor that requires a gradient would silently leave the graph: "
+                f"write t.item(), or np.exp(t) for math.exp(t)"
+            )
+        if self.size != 1:
+            raise ShapeError(
+                f"{convert.__name__}() needs a Tensor with one entry, this one has shape {self.shape}"
+            )
+        return convert(self._data.item())
+
+    def __float__(self) -> float:
+        return self._number(float)  # type: ignore[no-any-return]
+
+    def __int__(self) -> int:
+        return self._number(int)  # type: ignore[no-any-return]
+
+    def __complex__(self) -> complex:
+        return self._number(complex)  # type: ignore[no-any-return]
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise DTypeError(f"only an integer Tensor can be an index, this one is {self.dtype}")
+        return self._number(operator.index)  # type: ignore[no-any-return]
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ShapeError(
+                f"the truth of a Tensor of shape {self.shape} is ambiguous: use np.any(t), np.all(t) or np.where"
+            )
+        return bool(self._data.item())
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise ShapeError("a Tensor without axes has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
+
+    def __format__(self, spec: str) -> str:
+        return format(self._data.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+
+    def __repr__(self) -> str:
+        extra = "" if self.dtype in (np.float64, np.int64, np.bool_) else f", dtype={self.dtype}"
+        if type(self._node) is Node:
+            extra += f", from={self._node.row.name}"
+        elif self._node is not None:
+            extra += ", requires_grad=True"
+        head = f"{type(self).__name__}("
+        text = np.array2string(np.asarray(self._data), separator=", ", prefix=head)
+        if self.size == 0:
+            extra = f", shape={self.shape}" + extra
+        return f"{head}{text}{extra})"
+
+    def __reduce__(self) -> Any:
+        if type(self._node) is Node:
+            raise GraphError(
+                "a computed Tensor cannot be copied or pickled with its graph: detach() it first"
+            )
+        return _restore, (type(self), self._data, self._node is not None, self.grad)
+
+    # Operators
+
+    __add__ = _binary(np.add)
+    __radd__ = _binary(np.add, reflected=True)
+    __sub__ = _binary(np.subtract)
+    __rsub__ = _binary(np.subtract, reflected=True)
+    __mul__ = _binary(np.multiply)
+    __rmul__ = _binary(np.multiply, reflected=True)
+    __truediv__ = _binary(np.divide)
+    __rtruediv__ = _binary(np.divide, reflected=True)
+    __matmul__ = _binary(np.matmul)
+    __rmatmul__ = _binary(np.matmul, reflected=True)
+    __rpow__ = _binary(np.power, reflected=True)
+    __and__ = _binary(np.bitwise_and)
+    __rand__ = _binary(np.bitwise_and, reflected=True)
+    __or__ = _binary(np.bitwise_or)
+    __ror__ = _binary(np.bitwise_or, reflected=True)
+    __xor__ = _binary(np.bitwise_xor)
+    __rxor__ = _binary(np.bitwise_xor, reflected=True)
+    __neg__ = _unary(np.negative)
+    __pos__ = _unary(np.positive)
+    __abs__ = _unary(np.absolute)
+    __invert__ = _unary(np.invert)
+    __lt__ = _binary(np.less)
+    __le__ = _binary(np.less_equal)
+    __gt__ = _binary(np.greater)
+    __ge__ = _binary(np.greater_equal)
+    __eq__ = _binary(np.equal)  # type: ignore[assignment]
+    __ne__ = _binary(np.not_equal)  # type: ignore[assignment]
+    __hash__ = object.__hash__
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return indexing.getitem(self, index)  # type: ignore[no-any-return]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise GraphError(
+            "a Tensor is not changed in place: build the result with np.where or np.concatenate, or, "
+            "where no gradient is needed, write t.data[index] = value"
+        )
+
+    def __pow__(self, exponent: Any) -> Tensor:
+        # the exponents that NumPy's ** treats apart
+        if type(exponent) in (int, float) and self.dtype.kind in "fc" and exponent in _POWERS:
+            return apply(_POWERS[exponent], (self,))
+        return apply(_POWER, (self, exponent))
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802 - NumPy's name
+        """The Tensor with its axes in reverse order."""
+        return apply(_TRANSPOSE, (self,))
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Sum over `axis` (all by default), as `np.sum`."""
+        return apply(_SUM, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Average over `axis` (all by default), as `np.mean`."""
+        return apply(_MEAN, (self,), {"axis": axis, "keepdims": keepdims})
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Take the largest entry over `axis` (all by default), as `np.max`."""
+        return np.max(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload,no-any-return]
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Take the smallest entry over `axis` (all by default), as `np.min`."""
+        return np.min(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload,no-any-return]
+
+    def argmax(self, axis: Any = None) -> Tensor:
+        """Return the position of the largest entry, as `np.argmax`; no gradient flows."""
+        return np.argmax(self, axis=axis)  # type: ignore[call-overload,no-any-return]
+
+    def argmin(self, axis: Any = None) -> Tensor:
+        """Return the position of the smallest entry, as `np.argmin`; no gradient flows."""
+        return np.argmin(self, axis=axis)  # type: ignore[call-overload,no-any-return]
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Test whether all entries along `axis` are true, as `np.all`."""
+        return np.all(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload,no-any-return]
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Test whether any entry along `axis` is true, as `np.any`."""
+        return np.any(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload,no-any-return]
+
+    def clip(self, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002 - NumPy's names
+        """Limit the entries to ``[min, max]``, as `np.clip`."""
+        return np.clip(self, min, max)  # type: ignore[call-overload,no-any-return]
+
+    def dot(self, other: Any) -> Tensor:
+        """Multiply as `np.dot`."""
+        return np.dot(self, other)  # type: ignore[no-any-return]
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """Give the entries a new shape, as `np.reshape`; one length may be -1."""
+        return apply(_RESHAPE, (self, shape[0] if len(shape) == 1 else shape))
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Permute the axes, as `np.transpose`; reverse them without arguments."""
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        return apply(_TRANSPOSE, (self, order))
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """Exchange two axes, as `np.swapaxes`."""
+        return np.swapaxes(self, axis1, axis2)  # type: ignore[arg-type,return-value]
+
+    def squeeze(self, axis: Any = None) -> Tensor:
+        """Remove axes of length 1, as `np.squeeze`."""
+        return np.squeeze(self, axis=axis)  # type: ignore[call-overload,no-any-return]
+
+    def ravel(self) -> Tensor:
+        """Return the entries in one axis, as `np.ravel`."""
+        return np.ravel(self)  # type: ignore[arg-type,return-value]
+
+    flatten = ravel
+
+    def astype(self, dtype: Any) -> Tensor:
+        """Convert to another dtype; between real floating dtypes the gradient flows."""
+        if self._node is not None and np.dtype(dtype).kind != self.dtype.kind:
+            raise DTypeError(
+                f"astype({np.dtype(dtype)}) of a {self.dtype} Tensor that requires a gradient would cut the "
+                f"graph: detach() it first"
+            )
+        return shaping.cast(self, dtype)  # type: ignore[no-any-return]
+
+
+def _as_array(data: Any, dtype: Any) -> Any:
+    """An array of numbers to put into a Tensor: NumPy's, or one that speaks NumPy's protocols."""
+    if isinstance(data, Tensor):
+        raise DetachError("Tensor(t) of a Tensor would silently leave the graph: write t, or t.detach()")
+    if type(data) is not np.ndarray or dtype is not None:
+        if isinstance(data, (np.matrix, np.ma.MaskedArray)):
+            raise DTypeError(
+                f"a {type(data).__name__} has rules of its own that a Tensor would not keep: pass a plain array, "
+                f"np.asarray(m) of a matrix, m.filled(value) of a masked array"
+            )
+        if isinstance(data, np.ndarray) or not hasattr(data, "__array_function__"):
+            data = _convert(data, dtype)
+        elif dtype is not None:
+            data = data.astype(dtype)
+    if data.dtype.kind not in "fiubc":
+        raise DTypeError(f"a Tensor holds numbers, not {data.dtype}")
+    return data
+
+
+def _convert(data: Any, dtype: Any) -> Any:
+    if dtype is not None and np.dtype(dtype).kind not in "fiubc":
+        raise DTypeError(f"a Tensor holds numbers, not {np.dtype(dtype)}")
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise DTypeError(f"a Tensor needs a regular array of numbers: {error}") from None
+    if dtype is None or array.dtype == dtype or array.dtype.kind not in "fiubc":
+        return array
+    if array.dtype.kind == "c" and np.dtype(dtype).kind != "c":
+        raise DTypeError(
+            f"converting {array.dtype} to {np.dtype(dtype)} would lose the imaginary part: take .real"
+        )
+    return array.astype(dtype)
+
+
+def _restore(kind: type[Tensor], data: Any, requires_grad: bool, grad: Any) -> Tensor:
+    tensor = _new(kind)
+    tensor._data = data
+    tensor._node = Leaf(data.shape, data.dtype) if requires_grad else None
+    if grad is not None:
+        tensor._node.grad = grad
+    return tensor
+
+
+def _wrap(data: Any, node: Any) -> Tensor:
+    """A Tensor of an array and its node, without any check."""
+    tensor = _new(Tensor)
+    tensor._data = data
+    tensor._node = node
+    return tensor
+
+
+def upstream_for(y: Tensor, gradient: Any) -> Any:
+    """The upstream gradient for a walk from `y`: what was given, checked, or a one."""
+    if gradient is None:
+        if y.size != 1:
+            raise GraphError(
+                f"backward() starts from one number, this Tensor has shape {y.shape}: take .sum() or .mean(), "
+                f"or pass gradient=, an array of that shape"
+            )
+        return np.ones_like(y._data)
+    g = gradient._data if isinstance(gradient, Tensor) else _as_array(gradient, None)
+    if g.shape != y.shape:
+        raise ShapeError(f"gradient= has shape {g.shape}, the Tensor {y.shape}: they must be equal")
+    if (g.dtype.kind == "c") != (y.dtype.kind == "c"):
+        raise DTypeError(f"gradient= is {g.dtype}, the Tensor {y.dtype}: pass one of its kind")
+    return g if g.dtype == y.dtype else g.astype(y.dtype)
+
+
+def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS) -> Any:
+    """Run a row's kernel on the arrays inside `args`, and record the call where it is asked for."""
+    arrays: list[Any] = []
+    parents: list[Any] = []
+    wanted = 0
+    bit = 1
+    for a in args:
+        if isinstance(a, Tensor):
+            node = a._node
+            arrays.append(a._data)
+            parents.append(node)
+            if node is not None:
+                wanted |= bit
+        else:
+            arrays.append(a if type(a) in _PLAIN else _foreign(row, len(arrays), a))
+            parents.append(None)
+        bit <<= 1
+    y = row.kernel(*arrays, **kwargs)
+    pullback = None
+    if row.pullback:
+        y, pullback = check_pullback(row, y)
+    if type(y) is not np.ndarray:
+        if isinstance(y, tuple):
+            return _apply_several(row, arrays, kwargs, parents, wanted, y)
+        if isinstance(y, np.generic) or not hasattr(y, "__array_function__"):
+            y = np.asarray(y)
+    recording = current_recording()
+    tensor = _new(Tensor)
+    tensor._data = y
+    tensor._node = None
+    if recording:
+        wanted &= row.active
+        if wanted:
+            if wanted != row.active:
+                parents = [p if wanted >> i & 1 else None for i, p in enumerate(parents)]
+            tensor._node = record(row, arrays, kwargs, parents, wanted, y, pullback)
+        if recording is not True:
+            recording.add(row, tuple(arrays), kwargs, y)
+    return tensor
+
+
+def _apply_several(
+    row: Row, arrays: list[Any], kwargs: dict[str, Any], parents: list[Any], wanted: int, y: Any
+) -> Any:
+    """The rest of `apply` for a kernel with several outputs: one node, and a pick for each output."""
+    values = tuple(np.asarray(value) if isinstance(value, np.generic) else value for value in y)
+    recording = current_recording()
+    nodes: list[Any] = [None] * len(values)
+    if recording and wanted & row.active:
+        node = record(row, arrays, kwargs, parents, wanted, values, None)
+        nodes = [record_pick(node, k, value) for k, value in enumerate(values)]
+    if recording is not True and recording:
+        recording.add(row, tuple(arrays), kwargs, values)
+    tensors = [_wrap(value, node) for value, node in zip(values, nodes, strict=True)]
+    return type(y)(*tensors) if hasattr(y, "_fields") else tuple(tensors)
+
+
+def _foreign(row: Row, k: int, a: Any) -> Any:
+    """An argument of a rarer type: lists become arrays, Tensors inside an index are unwrapped."""
+    if isinstance(a, (np.matrix, np.ma.MaskedArray)):
+        raise DTypeError(f"{row.name} with a Tensor and a {type(a).__name__}: pass a plain array instead")
+    where = row.arrays
+    if isinstance(a, (list, np.ndarray)) and k >= where.start and (where.stop is None or k < where.stop):
+        a = np.asarray(a)
+        if a.dtype.kind not in "fiubc":
+            raise DTypeError(f"{row.name} of a Tensor and {a.dtype}: only numbers can be computed with")
+    return a
+
+
+def _unwrap_index(index: Any) -> Any:
+    """An index with the arrays of the integer or bool Tensors in it."""
+    if isinstance(index, Tensor):
+        if index.dtype.kind not in "iub":
+            raise DTypeError(f"an index is of integers or bools, not {index.dtype}")
+        return index._data
+    if isinstance(index, (tuple, list)):
+        return type(index)(_unwrap_index(i) for i in index)
+    return index
+
+
+def _dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function of the table with Tensors among its arguments, however they were passed."""
+    row = TABLE.get(function)
+    if row is None:
+        raise _no_derivative(function)
+    if row.bind is not None:
+        args, kwargs = row.bind(*args, **kwargs)
+    elif kwargs:
+        args, kwargs = _bind(row, args, kwargs)
+    row.check_call(args, kwargs)
+    if row.function in _INDEXED:
+        args = (args[0], _unwrap_index(args[1]), *args[2:])
+    return apply(row, args, kwargs)
+
+
+def _bind(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Move the array arguments that were given by keyword to their positions."""
+    kwargs = dict(kwargs)
+    names = row.parameters[0]
+    while len(args) < min(len(names), len(row.rules)) and names[len(args)] in kwargs:
+        args = (*args, kwargs.pop(names[len(args)]))
+    return args, kwargs
+
+
+def _no_derivative(function: Any) -> NoDerivativeError:
+    module = (getattr(function, "__module__", None) or "numpy").replace("numpy", "np", 1)
+    name = f"{'np' if isinstance(function, np.ufunc) else module}.{getattr(function, '__name__', function)}"
+    return NoDerivativeError(
+        f"{name} has no derivative rule here. Add one, with g the upstream gradient and y the result:\n"
+        f"    import tinygrad_nn as tn\n"
+        f"    tn.differentiable({name},\n"
+        f"                      lambda g, y, x: ...)   # one rule per argument, None for no gradient\n"
+        f"or call it on t.numpy() where no gradient is needed"
+    )
+
+
+_SUM, _MEAN, _RESHAPE, _TRANSPOSE, _POWER = (
+    TABLE[f] for f in (np.sum, np.mean, np.reshape, np.transpose, np.power)
+)
+_POWERS = {2: TABLE[np.square], 0.5: TABLE[np.sqrt], -1: TABLE[np.reciprocal]}
+_INDEXED = (indexing.getitem, indexing.scatter)
