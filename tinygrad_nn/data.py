@@ -49,9 +49,7 @@ class _Scaler:
             axes = None if axis is None else normalize_axis_tuple(axis, array.ndim)
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"{axis=} does not fit values of shape {array.shape}: {error}") from error
-        self.shape = (
-            None if axes is None else tuple(-1 if i in axes else n for i, n in enumerate(array.shape))
-        )
+        self.shape = None if axes is None else tuple(-1 if i in axes else n for i, n in enumerate(array.shape))
         # Integers would wrap around in max - min, and float32 and float16 lose digits in long sums.
         wide = np.result_type(array.dtype, np.float64)
         how: dict[str, Any] = {"axis": axes, "keepdims": axes is not None}
@@ -79,7 +77,7 @@ class _Scaler:
             )
         result = np.subtract(array, self.offset)
         result /= self.scale
-        return result.astype(array.dtype if array.dtype.kind == "f" else result.dtype, copy=False)
+        return result.astype(array.dtype if array.dtype.kind == "f" else np.float64, copy=False)
 
 
 class Normalizer(_Scaler):

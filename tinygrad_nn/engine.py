@@ -222,9 +222,7 @@ def record(
         ]
     )
     several = type(y) is tuple
-    return Node(
-        row, tuple(parents), held, kwargs, y if keep_y or several else None, _Outputs if several else y
-    )
+    return Node(row, tuple(parents), held, kwargs, y if keep_y or several else None, _Outputs if several else y)
 
 
 def record_pick(node: Node, k: int, y: Any) -> Node:
@@ -293,7 +291,7 @@ def _reads(node: Node, leaf: Leaf) -> bool:
     )
 
 
-def walk(
+def walk(  # noqa: C901, PLR0912 - the one loop that everything depends on stays in one piece
     root: Node | Leaf,
     upstream: Any,
     *,
@@ -327,7 +325,7 @@ def walk(
         args, y = (node.args, node.y) if wrap is None else _wrapped(node, wrap)
         if y is None:
             y = node
-        rules = row.rules if row.plain else _rules(node, g)
+        rules: Sequence[Any] = row.rules if row.plain else _rules(node, g)
         for k, parent in enumerate(parents):
             if parent is None or parent not in useful:
                 continue
@@ -367,8 +365,10 @@ def _put(grads: dict[Any, Any], parent: Node, k: int, g: Any) -> None:
 
 def _fill(slots: list[Any], y: tuple[Any, ...], wrap: Callable[[Any, Any], Any] | None) -> tuple[Any, ...]:
     """The gradients of several outputs, zeros where none arrived."""
-    zeros = (lambda a: np.zeros_like(a)) if wrap is None else (lambda a: wrap(np.zeros_like(a), None))
-    return tuple(zeros(value) if g is None else g for g, value in zip(slots, y, strict=True))
+    zeros = [np.zeros_like(value) for value in y]
+    if wrap is not None:
+        zeros = [wrap(value, None) for value in zeros]
+    return tuple(zero if g is None else g for g, zero in zip(slots, zeros, strict=True))
 
 
 def _wrapped(node: Node, wrap: Callable[[Any, Any], Any]) -> tuple[tuple[Any, ...], Any]:

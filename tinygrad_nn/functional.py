@@ -105,19 +105,30 @@ def dropout(x: Any, p: float = 0.5, *, rng: np.random.Generator) -> Any:
         raise ArgumentError(f"dropout needs a probability p with 0 <= p < 1, got {p}")
     if p == 0:
         return x
-    return np.where(random_like(x, rng) >= p, x * (1 / (1 - p)), 0)
+    scaled = x * (1 / (1 - p))
+    return np.where(random_like(scaled, rng) >= p, scaled, 0)
 
 
-def _pair(loss: str, prediction: Any, target: Any) -> Any:
-    """Check that a loss compares like with like, and give the target as a number array or Tensor."""
+def _as_arrays(prediction: Any, target: Any) -> tuple[Any, Any]:
+    """Make arrays of lists and numbers; a target then takes the width of a floating prediction."""
+    if not hasattr(prediction, "shape"):
+        prediction = np.asarray(prediction)
     if not hasattr(target, "shape"):
-        target = np.asarray(target, dtype=prediction.dtype)
-    if np.shape(prediction) != target.shape:
+        target = np.asarray(target)
+        if target.dtype.kind == prediction.dtype.kind == "f":
+            target = target.astype(prediction.dtype)
+    return prediction, target
+
+
+def _pair(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
+    """Check that a loss compares like with like, and give both as arrays or Tensors."""
+    prediction, target = _as_arrays(prediction, target)
+    if prediction.shape != target.shape:
         raise ShapeError(
-            f"{loss} compares entry by entry, so prediction {np.shape(prediction)} and target {target.shape} must "
-            f"have one shape: reshape one of them, for instance target.reshape{np.shape(prediction)}"
+            f"{loss} compares entry by entry, so prediction {prediction.shape} and target {target.shape} "
+            f"must have one shape: reshape one of them, for instance target.reshape{prediction.shape}"
         )
-    return target
+    return prediction, target
 
 
 def _reduce(values: Any, reduction: str) -> Any:
@@ -144,7 +155,7 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     >>> float(mse_loss(np.array([1.0, 2.0]), np.array([0.0, 0.0])))
     2.5
     """
-    target = _pair("mse_loss", prediction, target)
+    prediction, target = _pair("mse_loss", prediction, target)
     return _reduce(np.square(prediction - target), reduction)
 
 
@@ -156,7 +167,7 @@ def half_squared_error(prediction: Any, target: Any) -> Any:
     >>> float(half_squared_error(np.array([1.0, 2.0]), np.array([0.0, 0.0])))
     2.5
     """
-    target = _pair("half_squared_error", prediction, target)
+    prediction, target = _pair("half_squared_error", prediction, target)
     return 0.5 * np.square(prediction - target).sum()
 
 
@@ -185,20 +196,19 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean") -> Any:
     >>> round(float(cross_entropy(logits, np.array([[1.0, 0, 0], [0, 1.0, 0]]))), 6)
     0.458145
     """
-    if not hasattr(target, "shape"):
-        target = np.asarray(target)
-    shape = np.shape(logits)
+    logits, target = _as_arrays(logits, target)
+    shape = logits.shape
     if not shape:
         raise ShapeError("cross_entropy needs logits with the classes along the last axis, got a number")
     log_p = log_softmax(logits)
-    if target.shape == shape and (len(shape) == 1 or target.dtype.kind in "fb" or target.ndim == len(shape)):
+    if target.shape == shape:
         losses = -(log_p * target).sum(axis=-1)
     elif target.shape == shape[:-1]:
         losses = -log_p[_one_per_row(target, shape)]
     else:
         raise ShapeError(
-            f"cross_entropy with logits {shape} takes class indices of shape {shape[:-1]} or one-hot rows of shape "
-            f"{shape}; the target has shape {target.shape}"
+            f"cross_entropy with logits {shape} takes class indices of shape {shape[:-1]} or one-hot rows "
+            f"of shape {shape}; the target has shape {target.shape}"
         )
     return _reduce(losses, reduction)
 
@@ -207,10 +217,8 @@ def _one_per_row(target: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """The index that picks from each row of class scores the entry of its class."""
     classes = target.data if isinstance(target, Tensor) else target
     if classes.dtype.kind not in "iu":
-        raise DTypeError(
-            f"class indices are integers, the target is {classes.dtype}: write target.astype(int)"
-        )
-    if classes.size and not (0 <= classes.min() and classes.max() < shape[-1]):
+        raise DTypeError(f"class indices are integers, the target is {classes.dtype}: write target.astype(int)")
+    if classes.size and not (classes.min() >= 0 and classes.max() < shape[-1]):
         raise ArgumentError(
             f"the target names classes {classes.min()} to {classes.max()}, the logits have {shape[-1]} (0 to "
             f"{shape[-1] - 1})"
@@ -232,6 +240,6 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: str = 
     >>> float(binary_cross_entropy_with_logits(np.array([0.0, 800.0]), np.array([1.0, 1.0])))
     0.34657359027997264
     """
-    target = _pair("binary_cross_entropy_with_logits", logits, target)
+    logits, target = _pair("binary_cross_entropy_with_logits", logits, target)
     # log s(x) = -logaddexp(0, -x): both terms keep their digits in both tails
     return _reduce(target * np.logaddexp(0, -logits) + (1 - target) * np.logaddexp(0, logits), reduction)

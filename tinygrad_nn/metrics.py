@@ -86,9 +86,7 @@ def accuracy(targets: Values, predictions: Values) -> float:
     return float(np.mean(true == predicted))
 
 
-def confusion_matrix(
-    targets: Values, predictions: Values, num_classes: int | None = None
-) -> NDArray[np.int64]:
+def confusion_matrix(targets: Values, predictions: Values, num_classes: int | None = None) -> NDArray[np.int64]:
     """Count the samples of each target class (rows) by their predicted class (columns).
 
     ``C[i, j] = sum((targets == i) & (predictions == j))``, int64 (num_classes, num_classes).  Without

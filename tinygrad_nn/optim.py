@@ -35,9 +35,10 @@ class Optimizer:
         entries = list(params)
         if not entries:
             raise ArgumentError("an optimizer needs at least one parameter (was a generator used up before?)")
-        groups = entries if isinstance(entries[0], Mapping) else [{"params": entries}]
+        several = all(isinstance(entry, Mapping) for entry in entries)
+        groups = entries if several else [{"params": entries}]
         self.param_groups: list[dict[str, Any]] = []
-        self.state: dict[int, dict[str, Any]] = {}
+        self.state: dict[Tensor, dict[str, Any]] = {}
         seen: set[int] = set()
         for group in groups:
             unknown = set(group) - {"params", *defaults}
@@ -52,9 +53,7 @@ class Optimizer:
                         f"an optimizer trains leaf Tensors, got {type(p).__name__} {getattr(p, 'shape', '')}"
                     )
                 if id(p) in seen:
-                    raise ArgumentError(
-                        f"a parameter of shape {p.shape} is given twice: it would be updated twice"
-                    )
+                    raise ArgumentError(f"a parameter of shape {p.shape} is given twice: it would be updated twice")
                 seen.add(id(p))
             self.param_groups.append({**defaults, **group, "params": members})
         for group in self.param_groups:
@@ -72,14 +71,12 @@ class Optimizer:
             for p in group["params"]:
                 if p.grad is not None:
                     data = p.data
-                    self.update(data, p.grad, self.state.setdefault(id(p), {}), group)
+                    self.update(data, p.grad, self.state.setdefault(p, {}), group)
                     p.data = data  # through the door: graphs that need the old values will notice
 
     def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Update one parameter's array in place; each optimizer defines its own."""
-        raise DTypeError(
-            f"{type(self).__name__} has no update: define update(self, data, grad, state, group)"
-        )
+        raise DTypeError(f"{type(self).__name__} has no update: define update(self, data, grad, state, group)")
 
     def zero_grad(self) -> None:
         """Set the gradient of every parameter to None."""
@@ -89,13 +86,13 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the options and of each parameter's state, parameters by their number."""
-        numbers = {id(p): k for k, p in enumerate(self._params())}
+        numbers = {p: k for k, p in enumerate(self._params())}
         return {
             "state": {numbers[key]: copy.deepcopy(value) for key, value in self.state.items()},
             "param_groups": [
                 {
                     **{k: v for k, v in group.items() if k != "params"},
-                    "params": [numbers[id(p)] for p in group["params"]],
+                    "params": [numbers[p] for p in group["params"]],
                 }
                 for group in self.param_groups
             ],
@@ -107,21 +104,33 @@ class Optimizer:
         Raises
         ------
         StateError
-            If the groups, or the shapes of the state, do not fit; nothing has changed then.
+            If the groups, their options, or the shapes of the state do not fit.
+        ArgumentError
+            If an option is out of range.  After an error nothing has changed.
         """
+        if set(state) != {"state", "param_groups"}:
+            raise StateError(f"a state dict has the entries 'state' and 'param_groups', got {sorted(state)}")
         params = self._params()
-        numbers = {id(p): k for k, p in enumerate(params)}
-        ours = [[numbers[id(p)] for p in group["params"]] for group in self.param_groups]
-        theirs = [list(group["params"]) for group in state["param_groups"]]
+        numbers = {p: k for k, p in enumerate(params)}
+        ours = [[numbers[p] for p in group["params"]] for group in self.param_groups]
+        theirs = [list(group.get("params", ())) for group in state["param_groups"]]
         if ours != theirs:
             raise StateError(f"the state is of parameter groups {theirs}, this optimizer has {ours}")
+        for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
+            if set(group) != set(saved):
+                raise StateError(
+                    f"the state has the options {sorted(saved)}, {type(self).__name__} has {sorted(group)}"
+                )
+            self.check(saved)
         for k, values in state["state"].items():
+            if k not in range(len(params)):
+                raise StateError(f"the state has a parameter {k!r}, this optimizer has 0 to {len(params) - 1}")
             for name, value in values.items():
                 if isinstance(value, np.ndarray) and value.ndim and value.shape != params[k].shape:
                     raise StateError(
                         f"{name} of parameter {k} has shape {value.shape}, the parameter {params[k].shape}"
                     )
-        self.state = {id(params[k]): copy.deepcopy(dict(values)) for k, values in state["state"].items()}
+        self.state = {params[k]: copy.deepcopy(dict(values)) for k, values in state["state"].items()}
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
             group.update({k: v for k, v in saved.items() if k != "params"})
 
@@ -158,9 +167,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
-        )
+        super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay})
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ArgumentError if an option of a group is out of range."""
@@ -181,7 +188,7 @@ class SGD(Optimizer):
                 velocity *= momentum
                 velocity += grad
             else:
-                velocity = state["velocity"] = grad.copy()
+                velocity = state["velocity"] = np.array(grad)  # an array also of a 0-d parameter's number
             grad = grad + momentum * velocity if group["nesterov"] else velocity
         data -= float(group["lr"]) * grad
 
@@ -212,13 +219,13 @@ class Adam(Optimizer):
         betas = group["betas"]
         if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
             raise ArgumentError(f"{type(self).__name__} needs two betas with 0 <= beta < 1, got {betas}")
-        if not 0 < group["eps"]:
+        if not group["eps"] > 0:
             raise ArgumentError(f"{type(self).__name__} needs eps > 0, got {group['eps']}")
 
     def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Take one step along the scaled mean gradient."""
         lr, decay = float(group["lr"]), float(group["weight_decay"])
-        b1, b2 = group["betas"]
+        b1, b2 = (float(b) for b in group["betas"])
         if decay and self.decoupled:
             data *= 1 - lr * decay
         elif decay:
@@ -232,7 +239,7 @@ class Adam(Optimizer):
         v *= b2
         v += (1 - b2) * (grad * grad)
         scale = lr / (1 - b1 ** state["step"])
-        data -= scale * m / (np.sqrt(v / (1 - b2 ** state["step"])) + group["eps"])
+        data -= scale * m / (np.sqrt(v / (1 - b2 ** state["step"])) + float(group["eps"]))
 
 
 class AdamW(Adam):

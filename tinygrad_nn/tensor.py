@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives import TABLE, Row, Traced, indexing, shaping
+from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, Traced, indexing, shaping
 from tinygrad_nn.derivatives.table import check_pullback
 from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, touch, walk
 from tinygrad_nn.errors import DetachError, DTypeError, GraphError, NoDerivativeError, ShapeError
@@ -16,9 +16,7 @@ from tinygrad_nn.errors import DetachError, DTypeError, GraphError, NoDerivative
 __all__ = ["Tensor"]
 
 _new = object.__new__
-_PLAIN = frozenset(
-    {np.ndarray, float, int, bool, complex, type(None), tuple, slice, str, np.float64, np.float32}
-)
+_PLAIN = frozenset({np.ndarray, float, int, bool, complex, type(None), tuple, slice, str, np.float64, np.float32})
 _NO_KEYWORDS: dict[str, Any] = {}
 
 
@@ -150,22 +148,26 @@ class Tensor(Traced):
     @property
     def shape(self) -> tuple[int, ...]:
         """The lengths of the axes."""
-        return self._data.shape  # type: ignore[no-any-return]
+        shape: tuple[int, ...] = self._data.shape
+        return shape
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return self._data.ndim  # type: ignore[no-any-return]
+        ndim: int = self._data.ndim
+        return ndim
 
     @property
     def size(self) -> int:
         """The number of entries."""
-        return self._data.size  # type: ignore[no-any-return]
+        size: int = self._data.size
+        return size
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the entries."""
-        return self._data.dtype  # type: ignore[no-any-return]
+        dtype: np.dtype[Any] = self._data.dtype
+        return dtype
 
     # The ways out of the graph
 
@@ -255,24 +257,26 @@ class Tensor(Traced):
                 f"write t.item(), or np.exp(t) for math.exp(t)"
             )
         if self.size != 1:
-            raise ShapeError(
-                f"{convert.__name__}() needs a Tensor with one entry, this one has shape {self.shape}"
-            )
+            raise ShapeError(f"{convert.__name__}() needs a Tensor with one entry, this one has shape {self.shape}")
         return convert(self._data.item())
 
     def __float__(self) -> float:
-        return self._number(float)  # type: ignore[no-any-return]
+        number: float = self._number(float)
+        return number
 
     def __int__(self) -> int:
-        return self._number(int)  # type: ignore[no-any-return]
+        number: int = self._number(int)
+        return number
 
     def __complex__(self) -> complex:
-        return self._number(complex)  # type: ignore[no-any-return]
+        number: complex = self._number(complex)
+        return number
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu":
             raise DTypeError(f"only an integer Tensor can be an index, this one is {self.dtype}")
-        return self._number(operator.index)  # type: ignore[no-any-return]
+        number: int = self._number(operator.index)
+        return number
 
     def __bool__(self) -> bool:
         if self.size != 1:
@@ -309,9 +313,7 @@ class Tensor(Traced):
 
     def __reduce__(self) -> Any:
         if type(self._node) is Node:
-            raise GraphError(
-                "a computed Tensor cannot be copied or pickled with its graph: detach() it first"
-            )
+            raise GraphError("a computed Tensor cannot be copied or pickled with its graph: detach() it first")
         return _restore, (type(self), self._data, self._node is not None, self.grad)
 
     # Operators
@@ -346,7 +348,7 @@ class Tensor(Traced):
     __hash__ = object.__hash__
 
     def __getitem__(self, index: Any) -> Tensor:
-        return indexing.getitem(self, index)  # type: ignore[no-any-return]
+        return _call(indexing.getitem, self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise GraphError(
@@ -375,35 +377,35 @@ class Tensor(Traced):
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Take the largest entry over `axis` (all by default), as `np.max`."""
-        return np.max(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload,no-any-return]
+        return _call(np.max, self, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Take the smallest entry over `axis` (all by default), as `np.min`."""
-        return np.min(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload,no-any-return]
+        return _call(np.min, self, axis=axis, keepdims=keepdims)
 
     def argmax(self, axis: Any = None) -> Tensor:
         """Return the position of the largest entry, as `np.argmax`; no gradient flows."""
-        return np.argmax(self, axis=axis)  # type: ignore[call-overload,no-any-return]
+        return _call(np.argmax, self, axis=axis)
 
     def argmin(self, axis: Any = None) -> Tensor:
         """Return the position of the smallest entry, as `np.argmin`; no gradient flows."""
-        return np.argmin(self, axis=axis)  # type: ignore[call-overload,no-any-return]
+        return _call(np.argmin, self, axis=axis)
 
     def all(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Test whether all entries along `axis` are true, as `np.all`."""
-        return np.all(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload,no-any-return]
+        return _call(np.all, self, axis=axis, keepdims=keepdims)
 
     def any(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Test whether any entry along `axis` is true, as `np.any`."""
-        return np.any(self, axis=axis, keepdims=keepdims)  # type: ignore[call-overload,no-any-return]
+        return _call(np.any, self, axis=axis, keepdims=keepdims)
 
     def clip(self, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002 - NumPy's names
         """Limit the entries to ``[min, max]``, as `np.clip`."""
-        return np.clip(self, min, max)  # type: ignore[call-overload,no-any-return]
+        return _call(np.clip, self, min, max)
 
     def dot(self, other: Any) -> Tensor:
         """Multiply as `np.dot`."""
-        return np.dot(self, other)  # type: ignore[no-any-return]
+        return _call(np.dot, self, other)
 
     def reshape(self, *shape: Any) -> Tensor:
         """Give the entries a new shape, as `np.reshape`; one length may be -1."""
@@ -416,15 +418,15 @@ class Tensor(Traced):
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """Exchange two axes, as `np.swapaxes`."""
-        return np.swapaxes(self, axis1, axis2)  # type: ignore[arg-type,return-value]
+        return _call(np.swapaxes, self, axis1, axis2)
 
     def squeeze(self, axis: Any = None) -> Tensor:
         """Remove axes of length 1, as `np.squeeze`."""
-        return np.squeeze(self, axis=axis)  # type: ignore[call-overload,no-any-return]
+        return _call(np.squeeze, self, axis=axis)
 
     def ravel(self) -> Tensor:
         """Return the entries in one axis, as `np.ravel`."""
-        return np.ravel(self)  # type: ignore[arg-type,return-value]
+        return _call(np.ravel, self)
 
     flatten = ravel
 
@@ -435,7 +437,7 @@ class Tensor(Traced):
                 f"astype({np.dtype(dtype)}) of a {self.dtype} Tensor that requires a gradient would cut the "
                 f"graph: detach() it first"
             )
-        return shaping.cast(self, dtype)  # type: ignore[no-any-return]
+        return _call(shaping.cast, self, dtype)
 
 
 def _as_array(data: Any, dtype: Any) -> Any:
@@ -467,10 +469,13 @@ def _convert(data: Any, dtype: Any) -> Any:
     if dtype is None or array.dtype == dtype or array.dtype.kind not in "fiubc":
         return array
     if array.dtype.kind == "c" and np.dtype(dtype).kind != "c":
-        raise DTypeError(
-            f"converting {array.dtype} to {np.dtype(dtype)} would lose the imaginary part: take .real"
-        )
+        raise DTypeError(f"converting {array.dtype} to {np.dtype(dtype)} would lose the imaginary part: take .real")
     return array.astype(dtype)
+
+
+def leaf(data: Any) -> Tensor:
+    """A leaf that requires a gradient, also of complex dtype: the door through which checkers enter."""
+    return _wrap(data, Leaf(data.shape, data.dtype))
 
 
 def _restore(kind: type[Tensor], data: Any, requires_grad: bool, grad: Any) -> Tensor:
@@ -507,7 +512,7 @@ def upstream_for(y: Tensor, gradient: Any) -> Any:
     return g if g.dtype == y.dtype else g.astype(y.dtype)
 
 
-def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS) -> Any:
+def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS) -> Tensor:
     """Run a row's kernel on the arrays inside `args`, and record the call where it is asked for."""
     arrays: list[Any] = []
     parents: list[Any] = []
@@ -530,7 +535,8 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
         y, pullback = check_pullback(row, y)
     if type(y) is not np.ndarray:
         if isinstance(y, tuple):
-            return _apply_several(row, arrays, kwargs, parents, wanted, y)
+            several: Tensor = _apply_several(row, arrays, kwargs, parents, wanted, y)
+            return several
         if isinstance(y, np.generic) or not hasattr(y, "__array_function__"):
             y = np.asarray(y)
     recording = current_recording()
@@ -548,9 +554,7 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
     return tensor
 
 
-def _apply_several(
-    row: Row, arrays: list[Any], kwargs: dict[str, Any], parents: list[Any], wanted: int, y: Any
-) -> Any:
+def _apply_several(row: Row, arrays: list[Any], kwargs: dict[str, Any], parents: list[Any], wanted: int, y: Any) -> Any:
     """The rest of `apply` for a kernel with several outputs: one node, and a pick for each output."""
     values = tuple(np.asarray(value) if isinstance(value, np.generic) else value for value in y)
     recording = current_recording()
@@ -587,11 +591,20 @@ def _unwrap_index(index: Any) -> Any:
     return index
 
 
+def _call(function: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """Call a function of the table that gives one Tensor."""
+    result: Tensor = _dispatch(function, args, kwargs)
+    return result
+
+
 def _dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a function of the table with Tensors among its arguments, however they were passed."""
     row = TABLE.get(function)
     if row is None:
-        raise _no_derivative(function)
+        made_of_others = COMPOSITIONS.get(function)
+        if made_of_others is None:
+            raise _no_derivative(function)
+        return made_of_others(*args, **kwargs)
     if row.bind is not None:
         args, kwargs = row.bind(*args, **kwargs)
     elif kwargs:
@@ -623,8 +636,6 @@ def _no_derivative(function: Any) -> NoDerivativeError:
     )
 
 
-_SUM, _MEAN, _RESHAPE, _TRANSPOSE, _POWER = (
-    TABLE[f] for f in (np.sum, np.mean, np.reshape, np.transpose, np.power)
-)
+_SUM, _MEAN, _RESHAPE, _TRANSPOSE, _POWER = (TABLE[f] for f in (np.sum, np.mean, np.reshape, np.transpose, np.power))
 _POWERS = {2: TABLE[np.square], 0.5: TABLE[np.sqrt], -1: TABLE[np.reciprocal]}
 _INDEXED = (indexing.getitem, indexing.scatter)

@@ -58,18 +58,12 @@ def gradients(
         if not isinstance(x, Tensor):
             raise DTypeError(f"xs[{k}] is a {type(x).__name__}: gradients are with respect to Tensors")
         if x._node is None:
-            raise GraphError(
-                f"xs[{k}] of shape {x.shape} does not require a gradient: make it with requires_grad=True"
-            )
+            raise GraphError(f"xs[{k}] of shape {x.shape} does not require a gradient: make it with requires_grad=True")
     if not isinstance(y, Tensor) or y._node is None:
-        raise GraphError(
-            "y depends on nothing that requires a gradient, so there is nothing to walk back through"
-        )
+        raise GraphError("y depends on nothing that requires a gradient, so there is nothing to walk back through")
     upstream = upstream_for(y, gradient)
     if create_graph:
-        upstream = (
-            gradient if isinstance(gradient, Tensor) and gradient.dtype == y.dtype else _wrap(upstream, None)
-        )
+        upstream = gradient if isinstance(gradient, Tensor) and gradient.dtype == y.dtype else _wrap(upstream, None)
     retain = create_graph if retain_graph is None else retain_graph
     found = walk(
         y._node,

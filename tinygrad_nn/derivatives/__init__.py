@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tinygrad_nn.derivatives import elementwise, indexing, linalg, random, reductions, shaping
-from tinygrad_nn.derivatives.table import TABLE, Blank, Row, Traced, differentiable, unbroadcast
+from tinygrad_nn.derivatives.table import COMPOSITIONS, TABLE, Blank, Row, Traced, differentiable, unbroadcast
 
 __all__ = [
+    "COMPOSITIONS",
     "TABLE",
     "Blank",
     "Row",

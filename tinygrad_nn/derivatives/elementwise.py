@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,12 @@ elementwise(
 
 elementwise(np.exp, lambda g, y, _x: g * y)
 elementwise(np.log, lambda g, _y, x: g / x)
+elementwise(np.expm1, lambda g, _y, x: g * np.exp(x))
+elementwise(np.log1p, lambda g, _y, x: g / (1 + x))
+elementwise(np.sin, lambda g, _y, x: g * np.cos(x))
+elementwise(np.cos, lambda g, _y, x: -g * np.sin(x))
+elementwise(np.sinh, lambda g, _y, x: g * np.cosh(x))
+elementwise(np.cosh, lambda g, _y, x: g * np.sinh(x))
 
 
 def _tanh(g: Any, _y: Any, x: Any) -> Any:
@@ -87,7 +94,7 @@ def _sigmoid(x: Any) -> Any:
 
 
 # s(-x) in place of 1 - s(x), which rounds to 0 from x = 37 on
-sigmoid = own(_sigmoid, lambda g, y, x: g * (y * sigmoid(-x)), name="sigmoid", broadcasts=True)
+sigmoid: Callable[..., Any] = own(_sigmoid, lambda g, y, x: g * (y * sigmoid(-x)), name="sigmoid", broadcasts=True)
 
 
 def _relu(x: Any) -> Any:
@@ -196,20 +203,17 @@ elementwise(
 
 # Comparisons and logic: a mask has no gradient
 
-for _ufunc in (
-    np.greater,
-    np.greater_equal,
-    np.less,
-    np.less_equal,
-    np.equal,
-    np.not_equal,
+_COMPARISONS: list[np.ufunc] = [np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal]
+_LOGIC: list[np.ufunc] = [
     np.logical_and,
     np.logical_or,
     np.logical_xor,
     np.bitwise_and,
     np.bitwise_or,
     np.bitwise_xor,
-):
+]
+_PREDICATES: list[np.ufunc] = [np.logical_not, np.invert, np.isnan, np.isfinite, np.isinf, np.signbit]
+for _ufunc in (*_COMPARISONS, *_LOGIC):
     elementwise(_ufunc, None, None)
-for _ufunc in (np.logical_not, np.invert, np.isnan, np.isfinite, np.isinf, np.signbit):
+for _ufunc in _PREDICATES:
     elementwise(_ufunc, None)

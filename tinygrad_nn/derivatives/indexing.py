@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,5 +36,5 @@ def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     return y
 
 
-getitem = own(_getitem, lambda g, _y, _x, index: scatter(g, index, _x.shape), name="getitem")
-scatter = own(_scatter, lambda g, _y, _g, index, shape: getitem(g, index), name="scatter")
+getitem: Callable[..., Any] = own(_getitem, lambda g, _y, _x, index: scatter(g, index, _x.shape), name="getitem")
+scatter: Callable[..., Any] = own(_scatter, lambda g, _y, _g, index, shape: getitem(g, index), name="scatter")

@@ -25,7 +25,7 @@ def _matmul_b(g: Any, _y: Any, a: Any, _b: Any) -> Any:
     if a.ndim == 1:
         return unbroadcast(a[:, None] * g[..., None, :] if _b.ndim > 1 else a * g, _b.shape)
     if _b.ndim == 1:
-        return unbroadcast((a * g[..., None]).reshape(-1, *_b.shape).sum(axis=0), _b.shape)
+        return unbroadcast(a * g[..., None], _b.shape)
     return unbroadcast(np.matmul(np.swapaxes(a, -1, -2), g), _b.shape)
 
 

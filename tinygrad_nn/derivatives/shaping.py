@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives.table import numpy_row, own, unbroadcast
+from tinygrad_nn.derivatives.table import composition, numpy_row, own, unbroadcast
 from tinygrad_nn.errors import ShapeError
 
 __all__ = ["expand"]
@@ -103,3 +103,14 @@ def _bind_stack(arrays: Any, axis: int = 0) -> tuple[tuple[Any, ...], dict[str, 
 
 
 numpy_row(np.stack, _stack_rule, kernel=_stack, variadic=True, bind=_bind_stack)
+
+
+# What is asked of a shape, not of the entries
+
+composition(np.shape)(lambda a: a.shape)
+composition(np.ndim)(lambda a: a.ndim)
+
+
+@composition(np.size)
+def _size(a: Any, axis: int | None = None) -> int:
+    return int(a.size if axis is None else a.shape[axis])

@@ -24,7 +24,7 @@ import numpy as np
 
 from tinygrad_nn.errors import ArgumentError, NoDerivativeError, RuleError, ShapeError
 
-__all__ = ["TABLE", "Blank", "Row", "Traced", "differentiable", "unbroadcast"]
+__all__ = ["COMPOSITIONS", "TABLE", "Blank", "Row", "Traced", "composition", "differentiable", "unbroadcast"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Rule = Callable[..., Any]
@@ -297,9 +297,7 @@ def own(
         y = kernel(*args, **kwargs)
         return y[0] if row.pullback else y
 
-    row = Row(
-        function, kernel, rules, name=name or _name_of(kernel), pullback=not rules, own=shipped, **options
-    )
+    row = Row(function, kernel, rules, name=name or _name_of(kernel), pullback=not rules, own=shipped, **options)
     add(row)
     return function
 
@@ -322,6 +320,20 @@ def add(row: Row) -> None:
             f"own first: my_{row.name.split('.')[-1]} = tn.differentiable(lambda x: {row.name}(x), rule)"
         )
     TABLE[row.function] = row
+
+
+COMPOSITIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
+"""Functions without a row: how each is made of others, which have one or need none."""
+
+
+def composition(function: Callable[..., Any]) -> Callable[[Function], Function]:
+    """Declare how a NumPy function is computed on Tensors by calls of others."""
+
+    def declare(made_of_others: Function) -> Function:
+        COMPOSITIONS[function] = made_of_others
+        return made_of_others
+
+    return declare
 
 
 def _is_numpy(function: Callable[..., Any]) -> bool:

@@ -52,9 +52,7 @@ def constant(value: float) -> Initializer:
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """How many inputs feed one output, and how many outputs one input feeds, for a shape (..., in, out)."""
     if len(shape) < 2:
-        raise ArgumentError(
-            f"this initializer is for weights of shape (in, out), got {shape}; biases take constant"
-        )
+        raise ArgumentError(f"this initializer is for weights of shape (in, out), got {shape}; biases take constant")
     field = math.prod(shape[:-2])
     return max(1, shape[-2] * field), max(1, shape[-1] * field)
 

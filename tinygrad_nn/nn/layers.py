@@ -72,9 +72,11 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Any:
         """Map (..., in_features) to (..., out_features)."""
-        shape = np.shape(x)
+        x = x if hasattr(x, "shape") else np.asarray(x)
+        shape = x.shape
         if not shape or shape[-1] != self.in_features:
-            hint = "; flatten images with Flatten() first" if math.prod(shape[1:]) == self.in_features else ""
+            fits = shape and math.prod(shape[1:]) == self.in_features
+            hint = "; flatten images with Flatten() first" if fits else ""
             raise ShapeError(
                 f"Linear({self.in_features}, {self.out_features}) takes (..., {self.in_features}), got {shape}{hint}"
             )
@@ -105,9 +107,7 @@ class Sequential(Module):
     def __init__(self, *layers: Any) -> None:
         for k, layer in enumerate(layers):
             if not callable(layer):
-                raise DTypeError(
-                    f"Sequential takes modules and functions; argument {k} is a {type(layer).__name__}"
-                )
+                raise DTypeError(f"Sequential takes modules and functions; argument {k} is a {type(layer).__name__}")
         self.layers = list(layers)
 
     def forward(self, x: Any) -> Any:
@@ -128,6 +128,11 @@ class Sequential(Module):
     def children(self) -> Iterator[tuple[str, Module]]:
         """Iterate over the layers by their number."""
         return ((str(k), layer) for k, layer in enumerate(self.layers) if isinstance(layer, Module))
+
+    def _parts(self) -> Iterator[tuple[str, str]]:
+        # plain functions too: they are layers here
+        texts = (getattr(layer, "__name__", None) or repr(layer) for layer in self.layers)
+        return ((str(k), text) for k, text in enumerate(texts))
 
 
 class Sigmoid(Module):
@@ -198,7 +203,8 @@ class Flatten(Module):
 
     def forward(self, x: Any) -> Any:
         """Reshape each sample to one axis."""
-        shape = np.shape(x)
+        x = x if hasattr(x, "shape") else np.asarray(x)
+        shape = x.shape
         if not shape:
             raise ShapeError("Flatten needs a batch along the first axis, got a number")
         return x.reshape((shape[0], math.prod(shape[1:])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from reprlib import recursive_repr
 from typing import Any, Self
 
 import numpy as np
@@ -68,8 +69,15 @@ class Module:
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Iterate over parameters and buffers with their names, each once, in the order of assignment."""
-        for name, value in _walk(self, "", set()):
+        taken: set[str] = set()
+        for name, value in _walk(self, "", {id(self)}):
             if isinstance(value, Tensor) and value.is_leaf:
+                if name in taken:
+                    raise StateError(
+                        f"two different Tensors in {type(self).__name__} have the name {name!r}: rename one of "
+                        f"the dict keys or attributes that lead to them"
+                    )
+                taken.add(name)
                 yield name, value
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
@@ -87,7 +95,7 @@ class Module:
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """Iterate over this module and all inside it, with their names; this one's is empty."""
         yield "", self
-        for name, value in _walk(self, "", set()):
+        for name, value in _walk(self, "", {id(self)}):
             if isinstance(value, Module):
                 yield name, value
 
@@ -137,10 +145,7 @@ class Module:
             would lose digits; nothing has changed then.
         """
         tensors = dict(self.named_tensors())
-        arrays = {
-            name: value.data if isinstance(value, Tensor) else np.asarray(value)
-            for name, value in state.items()
-        }
+        arrays = {name: value.data if isinstance(value, Tensor) else np.asarray(value) for name, value in state.items()}
         problems = [f"missing: {name} {t.shape}" for name, t in tensors.items() if name not in arrays]
         problems += [f"unexpected: {name} {a.shape}" for name, a in arrays.items() if name not in tensors]
         for name in tensors.keys() & arrays.keys():
@@ -148,13 +153,10 @@ class Module:
             if t.shape != a.shape:
                 problems.append(f"of another shape: {name} is {a.shape}, the module has {t.shape}")
             elif not np.can_cast(a.dtype, t.dtype, "safe"):
-                problems.append(
-                    f"of another dtype: {name} is {a.dtype}, the module has {t.dtype}: convert it first"
-                )
+                problems.append(f"of another dtype: {name} is {a.dtype}, the module has {t.dtype}: convert it first")
         if problems:
             raise StateError(
-                f"the state does not fit {type(self).__name__}, nothing was loaded:\n  "
-                + "\n  ".join(sorted(problems))
+                f"the state does not fit {type(self).__name__}, nothing was loaded:\n  " + "\n  ".join(sorted(problems))
             )
         for name, t in tensors.items():
             # frozen values are bound anew: a graph that holds the old array keeps it
@@ -166,8 +168,13 @@ class Module:
         """Return what stands between the parentheses of the repr: sizes and options."""
         return ""
 
+    def _parts(self) -> Iterator[tuple[str, str]]:
+        """List what the repr shows: names and texts."""
+        return ((name, repr(child)) for name, child in self.children())
+
+    @recursive_repr("...")
     def __repr__(self) -> str:
-        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
+        lines = [f"  ({name}): " + text.replace("\n", "\n  ") for name, text in self._parts()]
         head = f"{type(self).__name__}({self.extra_repr()}"
         return head + ")" if not lines else "\n".join([head, *lines, ")"])
 

@@ -1,0 +1,211 @@
+"""Laws that every row of the derivative table must obey, over the domains of domains.py."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from domains import DOMAINS, LAYOUTS, Case, Draw, name_of, relayout
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_nn as tn
+from tinygrad_nn.derivatives.table import rows
+from tinygrad_nn.tensor import leaf
+
+ROWS = {row.function: row for row in rows()}
+DIFFERENTIABLE = [f for f in DOMAINS if f in ROWS and ROWS[f].active]
+CONSTANT = [f for f in DOMAINS if f in ROWS and not ROWS[f].active]
+
+every_row = pytest.mark.parametrize("function", list(DOMAINS), ids=name_of)
+every_derivative = pytest.mark.parametrize("function", DIFFERENTIABLE, ids=name_of)
+
+
+def test_every_row_has_a_domain_and_every_domain_a_row() -> None:
+    assert {name_of(f) for f in ROWS} == {name_of(f) for f in DOMAINS}
+
+
+def tensors(case: Case, dtype: Any = None) -> list[tn.Tensor]:
+    return [leaf(a if dtype is None else a.astype(dtype)) for a in case.arrays]
+
+
+def upstream(d: Draw, y: Any) -> np.ndarray:
+    return d.rng.standard_normal(y.shape)
+
+
+def vjp(case: Case, arrays: list[np.ndarray], v: np.ndarray) -> list[np.ndarray]:
+    xs = [leaf(a) for a in arrays]
+    return [g.numpy() for g in tn.gradients(case.call(*xs), xs, gradient=v)]
+
+
+def directional(case: Case, k: int, u: np.ndarray, v: np.ndarray) -> tuple[float, float]:
+    """The oracle: d/dt <v, f(x_k + t u)>, and its error bound, by complex step or in long double."""
+    arrays = list(case.arrays)
+    if case.complex_safe:
+        h = 1e-30
+        arrays = [a.astype(complex) for a in arrays]
+        arrays[k] = arrays[k] + 1j * h * u
+        slope = np.imag(case.call(*arrays)) / h
+        return float(np.sum(v * slope)), 1e-12
+    kind = np.longdouble if case.long_double else np.float64
+    steps = [2.0**-e for e in range(3, 10)]
+    table = []
+    for h in steps:
+        ends = []
+        for t in (h, -h):
+            moved = [a.astype(kind) for a in arrays]
+            moved[k] = moved[k] + kind(t * 0.05) * u.astype(kind)
+            ends.append(np.sum(v.astype(kind) * case.call(*moved)))
+        table.append((ends[0] - ends[1]) / kind(2 * h * 0.05))
+    for order in range(1, 5):  # Richardson: each pass removes one even power of h
+        factor = kind(4) ** order
+        table = [(factor * b - a) / (factor - 1) for a, b in itertools.pairwise(table)]
+    return float(table[1]), 1e-12 if case.long_double else 1e-9
+
+
+def close(a: Any, b: Any, scale: Any, tolerance: float) -> bool:
+    return bool(np.all(np.abs(a - b) <= tolerance * (np.abs(scale) + 1e-300)))
+
+
+@every_derivative
+@given(data=st.data())
+def test_gradient_of_a_random_projection_equals_the_oracle(function: Any, data: st.DataObject) -> None:
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    v = upstream(d, case.call(*case.arrays))
+    for k, g in enumerate(vjp(case, case.arrays, v)):
+        u = d.rng.standard_normal(case.arrays[k].shape)
+        expected, tolerance = directional(case, k, u, v)
+        assert g.shape == u.shape
+        assert close(np.sum(g * u), expected, np.sum(np.abs(g * u)) + np.sum(np.abs(v)), tolerance), k
+
+
+@every_row
+@given(data=st.data(), dtype=st.sampled_from([np.float16, np.float32, np.float64, np.longdouble]))
+def test_forward_equals_numpy_bit_for_bit(function: Any, data: st.DataObject, dtype: Any) -> None:
+    case = DOMAINS[function](Draw(data))
+    if not case.long_double:
+        dtype = np.float64
+    arrays = [a.astype(dtype) for a in case.arrays]
+    y, expected = case.call(*(leaf(a) for a in arrays)), case.call(*arrays)
+    assert isinstance(y, tn.Tensor)
+    assert y.dtype == np.asarray(expected).dtype
+    np.testing.assert_array_equal(y.numpy(), expected, strict=False)
+    assert y.shape == np.shape(expected)
+
+
+@pytest.mark.parametrize("function", CONSTANT, ids=name_of)
+@given(data=st.data())
+def test_rows_without_rules_pass_no_gradient(function: Any, data: st.DataObject) -> None:
+    case = DOMAINS[function](Draw(data))
+    assert not case.call(*tensors(case)).requires_grad
+
+
+@every_derivative
+@given(data=st.data(), dtype=st.sampled_from([np.float16, np.float32, np.float64, np.longdouble]))
+def test_shape_and_dtype_are_kept(function: Any, data: st.DataObject, dtype: Any) -> None:
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    if not case.long_double:
+        dtype = d.pick(np.float32, np.float64)
+    xs = tensors(case, dtype)
+    y = case.call(*xs)
+    assert y.dtype == dtype
+    for x, g in zip(xs, tn.gradients(y, xs, gradient=upstream(d, y).astype(dtype)), strict=True):
+        assert g.shape == x.shape
+        assert g.dtype == dtype
+        assert isinstance(g.numpy(), np.ndarray)
+
+
+@every_derivative
+@given(data=st.data())
+def test_inputs_and_upstream_survive_and_results_own_their_memory(function: Any, data: st.DataObject) -> None:
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    arrays = [a.copy() for a in case.arrays]
+    for a in arrays:
+        a.flags.writeable = False
+    xs = [leaf(a) for a in arrays]
+    y = case.call(*xs)
+    v = upstream(d, y)
+    v.flags.writeable = False
+    y.backward(v)
+    grads = [x.grad for x in xs]
+    held = [*arrays, v, y.numpy()]
+    for k, g in enumerate(grads):
+        assert not any(np.shares_memory(g, other) for other in [*held, *grads[:k]])
+        assert g.flags.writeable or not g.size
+
+
+@every_derivative
+@given(data=st.data())
+def test_linear_in_the_upstream(function: Any, data: st.DataObject) -> None:
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    y = case.call(*case.arrays)
+    v, w = upstream(d, y), upstream(d, y)
+    first, second, both, twice = (vjp(case, case.arrays, g) for g in (v, w, v + w, 2 * v))
+    for a, b, c, double in zip(first, second, both, twice, strict=True):
+        np.testing.assert_array_equal(double, 2 * a)
+        assert close(a + b, c, np.abs(a) + np.abs(b) + np.max(np.abs(c), initial=0), 1e-13)
+
+
+@every_derivative
+@given(data=st.data())
+def test_every_upstream_layout_gives_the_same(function: Any, data: st.DataObject) -> None:
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    v = upstream(d, case.call(*case.arrays))
+    layout = d.pick(*LAYOUTS)
+    other = relayout(v, layout)
+    for a, b in zip(vjp(case, case.arrays, other.copy()), vjp(case, case.arrays, other), strict=True):
+        assert close(a, b, np.max(np.abs(a), initial=0), 1e-14)
+
+
+@every_derivative
+@given(data=st.data())
+def test_rules_read_arrays_and_tensors_alike(function: Any, data: st.DataObject) -> None:
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    v = upstream(d, case.call(*case.arrays))
+    xs = tensors(case)
+    recorded = tn.gradients(case.call(*xs), xs, gradient=v, create_graph=True)
+    for a, b in zip(vjp(case, case.arrays, v), recorded, strict=True):
+        np.testing.assert_array_equal(a, b.numpy(), strict=True)
+
+
+@every_derivative
+@given(data=st.data())
+def test_second_order_by_two_routes(function: Any, data: st.DataObject) -> None:
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    v = upstream(d, case.call(*case.arrays))
+    k = d.draw(st.integers(0, len(case.arrays) - 1))
+    xs = tensors(case)
+    firsts = tn.gradients(case.call(*xs), xs, gradient=tn.Tensor(v), create_graph=True)
+    ws = [d.rng.standard_normal(x.shape) for x in xs]
+    u = d.rng.standard_normal(xs[k].shape)
+    total = sum(((g * w).sum() for g, w in zip(firsts, ws, strict=True)), start=xs[k].sum() * 0)
+    (by_tensors,) = tn.gradients(total, [xs[k]])
+
+    if case.complex_safe:
+        h = 1e-30
+        arrays = [a.astype(complex) for a in case.arrays]
+        arrays[k] = arrays[k] + 1j * h * u
+        seconds = [np.imag(g) / h for g in vjp(case, arrays, v.astype(complex))]
+        tolerance = 1e-10
+    else:
+        h = 1e-4
+        ends = []
+        for t in (h, -h):
+            arrays = [a.copy() for a in case.arrays]
+            arrays[k] = arrays[k] + t * u
+            ends.append(vjp(case, arrays, v))
+        seconds = [(a - b) / (2 * h) for a, b in zip(*ends, strict=True)]
+        tolerance = 1e-5
+    expected = sum(np.sum(s * w) for s, w in zip(seconds, ws, strict=True))
+    scale = sum(np.sum(np.abs(s * w)) for s, w in zip(seconds, ws, strict=True))
+    scale += np.sum(np.abs(by_tensors.numpy() * u)) + np.sum(np.abs(v))
+    assert close(np.sum(by_tensors.numpy() * u), expected, scale, tolerance)
