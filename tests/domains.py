@@ -184,6 +184,13 @@ def choice(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(function, [d.spread(first), d.spread(second, 0.5)])
 
 
+@domain(elementwise.keep_zero)
+def keep_zero(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape()
+    g = np.where(d.rng.random(shape) < 0.3, 0, d.rng.standard_normal(shape))
+    return Case(lambda part: function(part, g), [d.values(shape)])
+
+
 @domain(np.where)
 def where(d: Draw, function: Callable[..., Any]) -> Case:
     condition, first, second = d.shapes(3)

@@ -23,6 +23,8 @@ def test_code_prints_what_is_shown(code: str, output: str, tmp_path, monkeypatch
 
 
 def test_every_room_is_listed() -> None:
-    rooms = {p.stem for p in (README.parent / "tinygrad_nn").iterdir() if p.stem[0] not in "_." and p.suffix in ("", ".py")}
+    rooms = {
+        p.stem for p in (README.parent / "tinygrad_nn").iterdir() if p.stem[0] not in "_." and p.suffix in ("", ".py")
+    }
     listed = set(re.findall(r"`(\w+)/?`", "\n".join(re.findall(r"^\| (`.*?) \|", README.read_text("utf-8"), re.M))))
     assert rooms - {"py"} == listed

@@ -70,3 +70,28 @@ def test_complex_step_through_the_backward(f, h) -> None:
     (first,) = tn.gradients(f(x), [x], gradient=np.ones(points.shape), create_graph=True)
     (expected,) = tn.gradients(first.sum(), [x])
     np.testing.assert_allclose(seconds, expected.data, rtol=1e-13, atol=1e-300)
+
+
+def test_the_side_that_was_not_taken_gives_no_nan() -> None:
+    points = np.array([-1.0, 0.0, 4.0, 1e3])
+    cases = [
+        (lambda x: np.where(x > 0, np.sqrt(x), 0), [0, 0, 0.25, 0.5 / np.sqrt(1e3)]),
+        (lambda x: np.where(x > 0, np.log(x), 0), [0, 0, 0.25, 1e-3]),
+        (lambda x: np.where(x < 700, np.exp(x), 0), [np.exp(-1), 1, np.exp(4), 0]),
+        (lambda x: np.where(x < 700, x * np.exp(x), 0), [0, 1, 5 * np.exp(4), 0]),
+        (lambda x: np.where(x != 0, 1 / x, 0), [-1, 0, -1 / 16, -1e-6]),
+        (lambda x: np.maximum(np.sqrt(x), 1.0)[2:], [0, 0, 0.25, 0.5 / np.sqrt(1e3)]),
+        (lambda x: tn.functional.relu(np.sqrt(x))[1:], [0, 0, 0.25, 0.5 / np.sqrt(1e3)]),
+    ]
+    for f, expected in cases:
+        with np.errstate(all="ignore"):  # the forward warns, as plain NumPy does
+            x = leaf(points)
+            y = f(x)
+        (g,) = tn.gradients(y.sum(), [x], create_graph=True)
+        np.testing.assert_allclose(g.data, expected, rtol=1e-14)
+        (second,) = tn.gradients(g.sum(), [x])
+        assert np.isfinite(second.data).all()
+
+
+def test_infinite_slopes_are_infinite_without_a_warning() -> None:
+    assert slope(np.sqrt, [0.0]) == np.inf

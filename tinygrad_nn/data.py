@@ -1,15 +1,15 @@
 """Data preparation on NumPy arrays, before the graph: scaling, one-hot targets, batches, IDX files, MNIST."""
 
+from __future__ import annotations
+
 import math
 import operator
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
-from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from tinygrad_nn.errors import ArgumentError, DTypeError, FileFormatError, ShapeError
 
@@ -26,7 +26,10 @@ __all__ = [
     "standardize",
 ]
 
-Array: TypeAlias = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+Array: TypeAlias = np.ndarray[Any, Any]
 Axis: TypeAlias = int | tuple[int, ...] | None
 
 
@@ -255,7 +258,7 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 1 << 31) -> Array
     import gzip  # noqa: PLC0415 - only who reads files waits for these
     import zlib  # noqa: PLC0415
 
-    with Path(path).open("rb") as file:
+    with open(path, "rb") as file:  # noqa: PTH123 - pathlib would cost every import of the package
         stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
         try:
             return _parse_idx(stream.read, max_bytes)
@@ -330,7 +333,8 @@ def load_mnist(folder: str | os.PathLike[str]) -> Mnist:
     arrays: list[Array] = []
     for stem, ndim in (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1)):
         names = [f"{stem}{mark}idx{ndim}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
-        path = next((Path(folder, name) for name in names if Path(folder, name).is_file()), None)
+        paths = (os.path.join(folder, name) for name in names)  # noqa: PTH118 - as above
+        path = next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113
         if path is None:
             raise FileNotFoundError(f"{os.fspath(folder)!r} holds none of {', '.join(names)}")
         arrays.append(array := read_idx(path))

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tinygrad_nn.derivatives import Blank, Row, unbroadcast
+from tinygrad_nn.derivatives.elementwise import keep_zero
 from tinygrad_nn.errors import GraphError, RuleError
 
 __all__ = ["Call", "Leaf", "Node", "Tape", "no_grad", "record", "recording", "touch", "walk"]
@@ -291,7 +292,7 @@ def _reads(node: Node, leaf: Leaf) -> bool:
     )
 
 
-def walk(  # noqa: C901, PLR0912 - the one loop that everything depends on stays in one piece
+def walk(
     root: Node | Leaf,
     upstream: Any,
     *,
@@ -309,6 +310,28 @@ def walk(  # noqa: C901, PLR0912 - the one loop that everything depends on stays
     grads: dict[Any, Any] = {root: upstream}
     borrowed: set[Any] = {root}  # whose gradient may be, or view, an array that something else holds
     results: dict[Any, Any] = {}
+    with np.errstate(all="ignore"):  # an infinite slope is an answer; the forward has warned where NumPy does
+        _visit(nodes, useful, grads, borrowed, results, release, targets, wrap)
+    results.update(grads if targets is None else {key: g for key, g in grads.items() if key in targets})
+    if wrap is None:
+        for key, part in results.items():
+            if key in borrowed or isinstance(part, np.generic):
+                results[key] = np.array(part) if isinstance(part, (np.ndarray, np.generic)) else part.copy()
+    return results
+
+
+def _visit(  # noqa: C901 - the one loop that everything depends on stays in one piece
+    nodes: list[Node],
+    useful: set[Any],
+    grads: dict[Any, Any],
+    borrowed: set[Any],
+    results: dict[Any, Any],
+    release: bool,
+    targets: set[Any] | None,
+    wrap: Callable[[Any, Any], Any] | None,
+) -> None:
+    """Go through `nodes` from the newest to the oldest, and hand each one's gradient to its parents."""
+    selected = False
     while nodes:
         node = nodes.pop()
         g = grads.pop(node, None)
@@ -338,8 +361,11 @@ def walk(  # noqa: C901, PLR0912 - the one loop that everything depends on stays
                 if part is None and row.pullback:
                     continue
                 raise _misfit(part, shape, node, k) from None
-            if row.broadcasts and shape != parent.shape:
-                part = unbroadcast(part, parent.shape)
+            if row.broadcasts:
+                if selected:
+                    part = keep_zero(part, g)
+                if shape != parent.shape:
+                    part = unbroadcast(part, parent.shape)
             if parent in grads:
                 grads[parent] = grads[parent] + part
                 borrowed.discard(parent)
@@ -347,14 +373,9 @@ def walk(  # noqa: C901, PLR0912 - the one loop that everything depends on stays
                 grads[parent] = part
                 if part is g or not row.own or getattr(part, "base", None) is not None:
                     borrowed.add(parent)
+        selected = selected or row.selects
         if release:
             node.release()
-    results.update(grads if targets is None else {key: g for key, g in grads.items() if key in targets})
-    if wrap is None:
-        for key, part in results.items():
-            if key in borrowed or isinstance(part, np.generic):
-                results[key] = np.array(part) if isinstance(part, (np.ndarray, np.generic)) else part.copy()
-    return results
 
 
 def _put(grads: dict[Any, Any], parent: Node, k: int, g: Any) -> None:

@@ -4,25 +4,27 @@ Targets come first and predictions second, as in scikit-learn.  Each may be clas
 bools, or one-hot rows or scores (n, k), of which the largest entry counts (the first of equal ones).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 
 __all__ = ["Averages", "ClassificationReport", "accuracy", "classification_report", "confusion_matrix"]
 
-Array: TypeAlias = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array: TypeAlias = NDArray[Any]
+    Values: TypeAlias = ArrayLike | "_HasNumpy"
 
 
 class _HasNumpy(Protocol):
     def numpy(self) -> Array: ...
-
-
-Values: TypeAlias = ArrayLike | _HasNumpy
 
 
 def _as_classes(values: Any, name: str) -> tuple[Array, int | None]:

@@ -183,12 +183,11 @@ class SGD(Optimizer):
             grad = grad + float(group["weight_decay"]) * data
         momentum = float(group["momentum"])
         if momentum:
-            if "velocity" in state:
-                velocity = state["velocity"]
-                velocity *= momentum
-                velocity += grad
-            else:
-                velocity = state["velocity"] = np.array(grad)  # an array also of a 0-d parameter's number
+            if not state:
+                state["velocity"] = np.zeros_like(data)
+            velocity = state["velocity"]
+            velocity *= momentum
+            velocity += grad
             grad = grad + momentum * velocity if group["nesterov"] else velocity
         data -= float(group["lr"]) * grad
 

@@ -32,7 +32,7 @@ elementwise(np.positive, lambda g, _y, _x: g)
 elementwise(np.reciprocal, lambda g, y, _x: -g * y * y)
 elementwise(np.square, lambda g, _y, x: g * 2 * x)
 elementwise(np.sqrt, lambda g, y, _x: g / (2 * y), note="inf at 0")
-elementwise(np.absolute, lambda g, _y, x: g * np.sign(x), note="0 at 0")
+elementwise(np.absolute, lambda g, _y, x: g * np.sign(x), selects=True, note="0 at 0")
 elementwise(np.sign, None, note="no gradient flows: constant between jumps")
 
 
@@ -110,7 +110,7 @@ def _relu(x: Any) -> Any:
     return np.maximum(x, 0)
 
 
-relu = own(_relu, lambda g, y, _x: g * (y > 0), name="relu", broadcasts=True, note="0 at 0")
+relu = own(_relu, lambda g, y, _x: g * (y > 0), name="relu", broadcasts=True, selects=True, note="0 at 0")
 
 elementwise(np.logaddexp, lambda g, _y, a, b: g * sigmoid(a - b), lambda g, _y, a, b: g * sigmoid(b - a))
 
@@ -133,7 +133,29 @@ def _stop_gradient(x: Any) -> Any:
 
 stop_gradient = own(_stop_gradient, None, name="stop_gradient")
 
+
+def _keep_zero(part: Any, g: Any) -> Any:
+    """Return `part` with 0 for NaN where `g` is 0: no slope, not even an infinite one, is taken 0 times.
+
+    The walk back calls it behind functions that select, such as `np.where`: without it the side
+    that was not taken would give 0 * inf.
+    """
+    lost = np.isnan(part)
+    return np.where(lost & (g == 0), 0, part) if lost.any() else part
+
+
+keep_zero = own(
+    _keep_zero,
+    lambda h, _y, part, g: np.where(np.isnan(part) & (g == 0), 0, h),
+    None,
+    name="keep_zero",
+    broadcasts=True,
+    selects=True,
+)
+
 # Choice
+
+choice = functools.partial(elementwise, selects=True)
 
 _ties = "ties share the gradient equally: 0.5 each"
 
@@ -142,19 +164,19 @@ def _share(g: Any, chosen: Any, tie: Any) -> Any:
     return np.where(tie, g * 0.5, np.where(chosen, g, 0))
 
 
-elementwise(
+choice(
     np.maximum,
     lambda g, _y, a, b: _share(g, a > b, a == b),
     lambda g, _y, a, b: _share(g, b > a, a == b),
     note=_ties + ", so maximum(x, 0) has gradient 0.5 at 0 (relu: 0)",
 )
-elementwise(
+choice(
     np.minimum,
     lambda g, _y, a, b: _share(g, a < b, a == b),
     lambda g, _y, a, b: _share(g, b < a, a == b),
     note=_ties,
 )
-elementwise(
+choice(
     np.where,
     None,
     lambda g, _y, condition, _a, _b: np.where(condition, g, 0),
@@ -192,7 +214,7 @@ def _clip_high(g: Any, _y: Any, x: Any, low: Any, high: Any) -> Any:
     return _share(g, high < _above(x, low), _above(x, low) == high)
 
 
-elementwise(
+choice(
     np.clip,
     _clip_x,
     _clip_low,

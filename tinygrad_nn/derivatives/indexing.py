@@ -36,5 +36,7 @@ def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     return y
 
 
-getitem: Callable[..., Any] = own(_getitem, lambda g, _y, _x, index: scatter(g, index, _x.shape), name="getitem")
+getitem: Callable[..., Any] = own(
+    _getitem, lambda g, _y, _x, index: scatter(g, index, _x.shape), name="getitem", selects=True
+)
 scatter: Callable[..., Any] = own(_scatter, lambda g, _y, _g, index, shape: getitem(g, index), name="scatter")

@@ -46,8 +46,8 @@ def _extremum(g: Any, y: Any, a: Any, axis: Axis = None, *, keepdims: bool = Fal
 
 
 _ties = "ties share the gradient equally"
-numpy_row(np.max, _extremum, note=_ties)
-numpy_row(np.min, _extremum, note=_ties)
+numpy_row(np.max, _extremum, selects=True, note=_ties)
+numpy_row(np.min, _extremum, selects=True, note=_ties)
 
 # Positions and predicates have no gradient
 

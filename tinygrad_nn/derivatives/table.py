@@ -68,6 +68,7 @@ class Row:
     variadic : the one rule is ``rule(g, y, k, *args)``, k counting the arrays of its ``*args``
     pullback : the kernel brings its own backward pass (first order only)
     bind : turns the call as users write it into the kernel's positional form
+    selects : some entries get a gradient of exactly 0 because they were not taken (where, getitem)
     own : the row belongs to the package's table, whose rules never return an array they keep
     note : the points without a derivative, and what is returned there
     """
@@ -85,6 +86,7 @@ class Row:
         "plain",
         "pullback",
         "rules",
+        "selects",
         "variadic",
     )
 
@@ -99,6 +101,7 @@ class Row:
         variadic: bool = False,
         pullback: bool = False,
         bind: Callable[..., tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
+        selects: bool = False,
         own: bool = False,
         note: str = "",
     ) -> None:
@@ -110,6 +113,7 @@ class Row:
         self.variadic = variadic
         self.pullback = pullback
         self.bind = bind
+        self.selects = selects
         self.own = own
         self.plain = not (variadic or pullback)
         self.note = note

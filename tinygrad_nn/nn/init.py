@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,7 +21,8 @@ __all__ = [
     "xavier_uniform",
 ]
 
-Initializer = Callable[[np.random.Generator, tuple[int, ...], Any], Any]
+# np.random is loaded when it is first named, so that the import of the package does not wait for it
+Initializer: TypeAlias = "Callable[[np.random.Generator, tuple[int, ...], Any], Any]"
 
 
 def uniform(low: float, high: float) -> Initializer:

@@ -1,0 +1,501 @@
+"""Optimizers against the published formulas, in closed form over the whole history of gradients."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_nn as tn
+from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, StateError
+from tinygrad_nn.optim import SGD, Adam, AdamW, Optimizer
+
+seeds = st.integers(0, 2**32 - 1)
+shapes = st.lists(st.integers(1, 4), max_size=3).map(tuple)
+rates = st.floats(1e-3, 0.5)
+decays = st.just(0.0) | st.floats(1e-3, 0.5)
+
+OPTIMIZERS = {
+    "SGD": (SGD, {"lr": rates, "weight_decay": decays}),
+    "momentum": (SGD, {"lr": rates, "momentum": st.floats(0.1, 0.95), "weight_decay": decays}),
+    "nesterov": (
+        SGD,
+        {"lr": rates, "momentum": st.floats(0.1, 0.95), "nesterov": st.just(True), "weight_decay": decays},
+    ),
+    "Adam": (
+        Adam,
+        {
+            "lr": rates,
+            "betas": st.tuples(st.floats(0, 0.95), st.floats(0, 0.9999)),
+            "eps": st.floats(1e-10, 1e-2),
+            "weight_decay": decays,
+        },
+    ),
+}
+OPTIMIZERS["AdamW"] = (AdamW, OPTIMIZERS["Adam"][1])
+DEFAULTS = {
+    SGD: {"lr": 0.001, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
+    Adam: {"lr": 0.001, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0},
+    AdamW: {"lr": 0.001, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01},
+}
+every_optimizer = pytest.mark.parametrize("name", list(OPTIMIZERS))
+
+
+def options_of(data, name):
+    return data.draw(st.fixed_dictionaries(OPTIMIZERS[name][1]))
+
+
+def published(kind, w, gradients, options):
+    """The weights after a list of gradients, None where a step had none, and the length of the way."""
+    o = {**DEFAULTS[kind], **options}
+    w, way, history = w.astype(np.longdouble), abs(w), []
+    for gradient in gradients:
+        if gradient is None:
+            continue
+        g = gradient.astype(np.longdouble)
+        if kind is not AdamW:
+            g = g + o["weight_decay"] * w
+        history.append(g)
+        age = range(len(history) - 1, -1, -1)
+        if kind is SGD:
+            velocity = sum(np.longdouble(o["momentum"]) ** a * past for a, past in zip(age, history, strict=True))
+            step = g + o["momentum"] * velocity if o["nesterov"] else velocity
+            change = o["lr"] * step
+        else:
+            b1, b2 = (np.longdouble(b) for b in o["betas"])
+            m = sum((1 - b1) * b1**a * past for a, past in zip(age, history, strict=True))
+            v = sum((1 - b2) * b2**a * past**2 for a, past in zip(age, history, strict=True))
+            t = len(history)
+            change = o["lr"] * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + o["eps"])
+            if kind is AdamW:
+                change = change + o["lr"] * o["weight_decay"] * w
+        w, way = w - change, way + abs(change)
+    return w, way
+
+
+def some_gradients(rng, shape, steps, dtype=np.float64, missing=0.0):
+    return [
+        None if rng.random() < missing else np.array(rng.standard_normal(shape) * 10.0 ** rng.integers(-2, 2), dtype)
+        for _ in range(steps)
+    ]
+
+
+def leaf(rng, shape, dtype=np.float64):
+    return tn.Tensor(np.array(rng.standard_normal(shape), dtype), requires_grad=True)
+
+
+def run(optimizer, params, gradients):
+    for step in zip(*gradients, strict=True):
+        for p, g in zip(params, step, strict=True):
+            p.grad = None if g is None else g.copy()
+        optimizer.step()
+
+
+def all_states(optimizer):
+    return [values for _, values in sorted(optimizer.state_dict()["state"].items())]
+
+
+def same_state(one, two):
+    return all(
+        a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+        for a, b in zip(all_states(one), all_states(two), strict=True)
+    )
+
+
+@every_optimizer
+@given(data=st.data(), seed=seeds, shape=shapes)
+def test_trajectories_follow_the_published_formulas(name, data, seed, shape):
+    kind, rng = OPTIMIZERS[name][0], np.random.default_rng(seed)
+    options = options_of(data, name)
+    p = leaf(rng, shape)
+    gradients = some_gradients(rng, shape, 24, missing=0.1)
+    expected, way = published(kind, p.data.copy(), gradients, options)
+    run(kind([p], **options), [p], [gradients])
+    # Adam divides by sqrt(v), which turns the rounding of a small beta's 1 - b into a share of the step
+    assert np.all(abs(p.data - expected) <= 1e-13 * (way + 1e-3))
+
+
+@every_optimizer
+@given(data=st.data(), seed=seeds, shape=shapes)
+def test_float32_stays_float32(name, data, seed, shape):
+    kind, rng = OPTIMIZERS[name][0], np.random.default_rng(seed)
+    options = options_of(data, name)
+    as_numpy = {
+        k: np.float64(v) if isinstance(v, float) else tuple(map(np.float64, v)) if isinstance(v, tuple) else v
+        for k, v in options.items()
+    }
+    p, q = (leaf(np.random.default_rng(seed), shape, np.float32) for _ in range(2))
+    gradients = some_gradients(rng, shape, 20, np.float32)
+    expected, way = published(kind, p.data.copy(), gradients, options)
+    optimizer = kind([p], **options)
+    run(optimizer, [p], [gradients])
+    run(kind([q], **as_numpy), [q], [gradients])  # NumPy's scalars as options widen nothing either
+    assert p.dtype == q.dtype == np.float32
+    assert np.array_equal(p.data, q.data)
+    assert np.all(abs(p.data - expected) <= 2e-5 * (way + 1e-3))
+    arrays = [v for values in all_states(optimizer) for v in values.values() if isinstance(v, np.ndarray)]
+    assert all(a.dtype == np.float32 and a.shape == shape for a in arrays)
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_default_options_are_pytorchs_and_lr_0_001(kind):
+    p = leaf(np.random.default_rng(0), (2,))
+    (group,) = kind([p]).param_groups
+    assert {k: v for k, v in group.items() if k != "params"} == DEFAULTS[kind]
+    assert group["params"] == [p]
+
+
+def test_the_first_step_of_adam_is_lr_times_the_sign_whatever_the_scale():
+    p = tn.Tensor(np.zeros(4), requires_grad=True)
+    run(Adam([p], lr=0.5, eps=1e-30), [p], [[np.array([1e-8, -3.0, 1e8, 0.0])]])
+    np.testing.assert_allclose(p.data, [-0.5, 0.5, -0.5, 0], rtol=1e-12)
+
+
+def test_decoupled_decay_is_not_scaled_by_the_gradient():
+    for scale in (1e-3, 1e3):
+        p = tn.Tensor(np.full(1, 10.0), requires_grad=True)
+        run(AdamW([p], lr=0.1, weight_decay=0.5, eps=1e-30), [p], [[np.array([scale])]])
+        np.testing.assert_allclose(p.data, 10 * (1 - 0.05) - 0.1, rtol=1e-12)
+
+
+@every_optimizer
+def test_steps_descend_on_a_quadratic(name):
+    rng = np.random.default_rng(0)
+    p = leaf(rng, (3,))
+    options = {"momentum": {"momentum": 0.8}, "nesterov": {"momentum": 0.8, "nesterov": True}}.get(name, {})
+    optimizer = OPTIMIZERS[name][0]([p], lr=0.05, **options)
+    target = np.array([1.0, -2.0, 0.5])
+    for _ in range(400):
+        optimizer.zero_grad()
+        tn.functional.mse_loss(p, target).backward()
+        optimizer.step()
+    assert np.max(abs(p.data - target)) < 0.05
+
+
+# Which parameters move
+
+
+@every_optimizer
+@given(data=st.data(), seed=seeds)
+def test_parameters_without_gradient_are_skipped_and_keep_their_state(name, data, seed):
+    kind, rng = OPTIMIZERS[name][0], np.random.default_rng(seed)
+    options = options_of(data, name)
+    p, still = leaf(rng, (3,)), leaf(rng, (2,))
+    before, gradients = still.data.copy(), some_gradients(rng, (3,), 20)
+    expected, way = published(kind, p.data.copy(), gradients, options)
+    optimizer = kind([still, p], **options)
+    run(optimizer, [still, p], [[None] * 20, gradients])
+    assert np.array_equal(still.data, before)  # not even its weight decays
+    assert 0 not in optimizer.state_dict()["state"]
+    assert np.all(abs(p.data - expected) <= 1e-13 * (way + 1e-3))
+
+
+@every_optimizer
+@given(data=st.data(), seed=seeds)
+def test_groups_have_their_own_options_and_take_the_others_from_the_defaults(name, data, seed):
+    kind, rng = OPTIMIZERS[name][0], np.random.default_rng(seed)
+    common, special = options_of(data, name), options_of(data, name)
+    chosen = data.draw(st.sets(st.sampled_from(sorted(special))))
+    special = {k: v for k, v in special.items() if k in chosen}
+    params = [leaf(rng, shape) for shape in ((2,), (2, 3), ())]
+    gradients = [some_gradients(rng, p.shape, 20) for p in params]
+    expected = [
+        published(kind, p.data.copy(), g, {**common, **(special if k else {})})
+        for k, (p, g) in enumerate(zip(params, gradients, strict=True))
+    ]
+    optimizer = kind([{"params": params[0]}, {"params": iter(params[1:]), **special}], **common)
+    run(optimizer, params, gradients)
+    for p, (w, way) in zip(params, expected, strict=True):
+        assert np.all(abs(p.data - w) <= 1e-13 * (way + 1e-3))
+
+
+@every_optimizer
+def test_options_are_read_at_every_step(name):
+    rng = np.random.default_rng(0)
+    p = leaf(rng, (3,))
+    optimizer = OPTIMIZERS[name][0]([p], lr=0.1)
+    run(optimizer, [p], [some_gradients(rng, (3,), 2)])
+    before = p.data.copy()
+    optimizer.param_groups[0]["lr"] = 0.0
+    run(optimizer, [p], [some_gradients(rng, (3,), 2)])
+    assert np.array_equal(p.data, before)
+
+
+def test_parameters_may_come_from_a_generator():
+    net = tn.nn.Sequential(tn.nn.Linear(2, 3), tn.nn.Linear(3, 1))
+    optimizer = SGD(net.parameters(), lr=0.1)
+    assert optimizer.param_groups[0]["params"] == list(net.parameters())
+
+
+def test_zero_grad_sets_every_gradient_to_none():
+    params = [leaf(np.random.default_rng(k), (2,)) for k in range(3)]
+    for p in params[:2]:
+        p.grad = np.ones(2)
+    SGD([{"params": params[:1]}, {"params": params[1:]}]).zero_grad()
+    assert all(p.grad is None for p in params)
+
+
+# In place, and what graphs notice of it
+
+
+@every_optimizer
+@given(data=st.data(), seed=seeds, shape=shapes)
+def test_updates_happen_in_place_and_leave_gradients_alone(name, data, seed, shape):
+    rng = np.random.default_rng(seed)
+    options = options_of(data, name)
+    p = leaf(rng, shape)
+    array, optimizer = p.data, OPTIMIZERS[name][0]([p], **options)
+    for g in some_gradients(rng, shape, 3):
+        before = array.copy()
+        p.grad = g
+        kept = g.copy()
+        optimizer.step()
+        assert p.data is array
+        assert p.grad is g
+        assert np.array_equal(g, kept)
+        assert not np.array_equal(array, before)
+
+
+@every_optimizer
+def test_backward_through_a_graph_from_before_the_step_is_refused_where_it_needs_the_old_values(name):
+    rng = np.random.default_rng(0)
+    w, b = leaf(rng, (3,)), leaf(rng, (3,))
+    optimizer = OPTIMIZERS[name][0]([w, b], lr=0.1)
+    x = rng.standard_normal(3)
+    needs_old_values = (w * w * x).sum()
+    views_old_values = (w.reshape(3, 1) * tn.Tensor(x[None, :], requires_grad=True)).sum()
+    through_the_result = np.exp(w + b).sum()
+    needs_none = (2 * w + b).sum()
+    (w * x).sum().backward()
+    gradient = w.grad.copy()
+    optimizer.step()
+    for loss in (needs_old_values, views_old_values):
+        with pytest.raises(GraphError, match="written to after"):
+            loss.backward()
+        assert np.array_equal(w.grad, gradient)
+    through_the_result.backward()
+    needs_none.backward()
+    assert np.max(abs(b.grad)) > 1
+    (w * w).sum().backward()  # recorded after the step
+
+
+def test_a_step_without_gradient_invalidates_nothing():
+    w = leaf(np.random.default_rng(0), (3,))
+    loss = (w * w).sum()
+    SGD([w], lr=0.1).step()
+    loss.backward()
+    np.testing.assert_array_equal(w.grad, 2 * w.data)
+
+
+# State
+
+
+@every_optimizer
+@given(data=st.data(), seed=seeds)
+def test_a_broken_off_run_resumes_bit_for_bit(name, data, seed):
+    kind, rng = OPTIMIZERS[name][0], np.random.default_rng(seed)
+    options, other = options_of(data, name), options_of(data, name)
+    cut = data.draw(st.integers(0, 24))
+    start = [np.array(rng.standard_normal(shape)) for shape in ((2, 3), (4,), ())]
+    gradients = [some_gradients(rng, w.shape, 24, missing=0.2) for w in start]
+
+    def fresh(values):
+        return [tn.Tensor(w.copy(), requires_grad=True) for w in values]
+
+    def groups(params):
+        return [{"params": params[:1], "lr": 0.01}, {"params": params[1:]}]
+
+    whole = fresh(start)
+    uninterrupted = kind(groups(whole), **options)
+    run(uninterrupted, whole, gradients)
+
+    first = fresh(start)
+    broken_off = kind(groups(first), **options)
+    run(broken_off, first, [g[:cut] for g in gradients])
+    state = broken_off.state_dict()
+    second = fresh([p.data for p in first])
+    resumed = kind(groups(second), **other)
+    run(broken_off, first, [g[cut:] for g in gradients])  # the saved state must not move with it
+    resumed.load_state_dict(state)
+    run(resumed, second, [g[cut:] for g in gradients])
+    for p, q, r in zip(whole, second, first, strict=True):
+        assert np.array_equal(p.data, q.data)
+        assert np.array_equal(p.data, r.data)
+    assert same_state(uninterrupted, resumed)
+    assert repr(resumed) == repr(uninterrupted)
+
+
+@every_optimizer
+def test_a_loaded_state_is_a_copy(name):
+    rng = np.random.default_rng(0)
+    p, q = leaf(rng, (3,)), leaf(rng, (3,))
+    kind = OPTIMIZERS[name][0]
+    options = {"momentum": 0.9} if kind is SGD else {}
+    one, two = kind([p], **options), kind([q], **options)
+    run(one, [p], [some_gradients(rng, (3,), 3)])
+    state = one.state_dict()
+    kept = copy.deepcopy(state)
+    two.load_state_dict(state)
+    run(two, [q], [some_gradients(rng, (3,), 3)])
+    assert str(state) == str(kept)
+
+
+@every_optimizer
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # noqa: S301 - our own
+def test_a_copy_together_with_its_parameters_goes_on_where_the_original_stood(name, duplicate):
+    rng = np.random.default_rng(0)
+    kind = OPTIMIZERS[name][0]
+    params = [leaf(rng, (3,)), leaf(rng, ())]
+    options = {"lr": 0.1, **({"momentum": 0.9} if kind is SGD else {})}
+    optimizer = kind(params, **options)
+    run(optimizer, params, [some_gradients(rng, p.shape, 5) for p in params])
+    twins, twin = duplicate((params, optimizer))
+    gradients = [some_gradients(rng, p.shape, 5) for p in params]
+    run(optimizer, params, gradients)
+    run(twin, twins, gradients)
+    for p, q in zip(params, twins, strict=True):
+        assert p is not q
+        assert np.array_equal(p.data, q.data)
+    assert same_state(optimizer, twin)
+
+
+def trained(kind, shapes, **options):
+    rng = np.random.default_rng(0)
+    params = [leaf(rng, shape) for shape in shapes]
+    optimizer = kind(params, **options)
+    run(optimizer, params, [some_gradients(rng, shape, 2) for shape in shapes])
+    return optimizer
+
+
+def changed(state, *path, to):
+    state = copy.deepcopy(state)
+    place = state
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = to
+    return state
+
+
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
+    adam = trained(Adam, [(2,), (3,)])
+    good = adam.state_dict()
+    misfits = [
+        ({}, "'state' and 'param_groups'"),
+        ({**good, "more": 1}, "'state' and 'param_groups'"),
+        (trained(Adam, [(2,)]).state_dict(), "parameter groups"),
+        (trained(Adam, [(3,), (2,)]).state_dict(), r"m of parameter 0 has shape \(3,\), the parameter \(2,\)"),
+        (trained(SGD, [(2,), (3,)], momentum=0.9).state_dict(), "options"),
+        (changed(good, "state", 2, to=good["state"][1]), "parameter 2"),
+        (changed(good, "state", "0", to=good["state"][1]), "parameter '0'"),
+        (changed(good, "param_groups", 0, "params", to=[1, 0]), "parameter groups"),
+        (changed(good, "param_groups", 0, "more", to=1), "options"),
+        (changed(good, "param_groups", to=[]), "parameter groups"),
+    ]
+    before = repr(adam), str(good)
+    for state, message in misfits:
+        with pytest.raises(StateError, match=message):
+            adam.load_state_dict(state)
+        assert (repr(adam), str(adam.state_dict())) == before
+    with pytest.raises(ArgumentError, match="lr"):
+        adam.load_state_dict(changed(good, "param_groups", 0, "lr", to=-1.0))
+    assert (repr(adam), str(adam.state_dict())) == before
+    adam.load_state_dict(good)
+    assert (repr(adam), str(adam.state_dict())) == before
+
+
+# Errors
+
+
+def test_what_an_optimizer_refuses_to_train():
+    p, q = leaf(np.random.default_rng(0), (2,)), leaf(np.random.default_rng(1), (2,))
+    net = tn.nn.Linear(2, 1)
+    for nothing in ([], iter([]), {}):
+        with pytest.raises(ArgumentError, match="at least one parameter"):
+            SGD(nothing)
+    used_up = net.parameters()
+    list(used_up)
+    with pytest.raises(ArgumentError, match="used up"):
+        SGD(used_up)
+    for twice in ([p, q, p], [{"params": [p]}, {"params": [q, p]}]):
+        with pytest.raises(ArgumentError, match=r"shape \(2,\) is given twice"):
+            SGD(twice)
+    with pytest.raises(DTypeError, match=r"write \[p\]"):
+        SGD(p)
+    for wrong in ([np.ones(2)], [p, "w"], [p * 2], [{"params": [3.0]}], [{"params": [p]}, q], [q, {"params": [p]}]):
+        with pytest.raises(DTypeError, match="leaf Tensors"):
+            SGD(wrong)
+    for group in ({"lr": 0.1}, {"params": [p], "momentun": 0.9}, {"params": [p], "betas": (0.9, 0.99)}):
+        with pytest.raises(ArgumentError, match="a parameter group has 'params' and some of"):
+            SGD([group])
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+@pytest.mark.parametrize("option", ["lr", "weight_decay"])
+@pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf])
+def test_rates_and_decays_are_finite_and_not_negative(kind, option, value):
+    p = leaf(np.random.default_rng(0), (2,))
+    with pytest.raises(ArgumentError, match=f"{kind.__name__} needs {option} >= 0, got"):
+        kind([p], **{option: value})
+    with pytest.raises(ArgumentError, match=option):
+        kind([{"params": [p], option: value}])
+    kind([p], **{option: 0})
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (SGD, {"momentum": 1}, "0 <= momentum < 1"),
+        (SGD, {"momentum": -0.1}, "0 <= momentum < 1"),
+        (SGD, {"momentum": math.nan}, "0 <= momentum < 1"),
+        (SGD, {"nesterov": True}, "nesterov=True needs a momentum"),
+        (Adam, {"betas": (1, 0.9)}, "0 <= beta < 1"),
+        (Adam, {"betas": (0.9, -0.1)}, "0 <= beta < 1"),
+        (Adam, {"betas": (0.9, math.nan)}, "0 <= beta < 1"),
+        (Adam, {"betas": (0.9,)}, "two betas"),
+        (AdamW, {"betas": (0.9, 0.9, 0.9)}, "AdamW needs two betas"),
+        (Adam, {"eps": 0}, "eps > 0"),
+        (AdamW, {"eps": math.nan}, "eps > 0"),
+    ],
+)
+def test_options_out_of_range(kind, options, message):
+    p = leaf(np.random.default_rng(0), (2,))
+    with pytest.raises(ArgumentError, match=message):
+        kind([p], **options)
+    with pytest.raises(ArgumentError, match=message):
+        kind([{"params": [p], **options}])
+
+
+# Optimizers of one's own
+
+
+def test_an_optimizer_of_ones_own_defines_update():
+    class SignSGD(Optimizer):
+        def __init__(self, params, lr=0.1):
+            super().__init__(params, {"lr": lr, "weight_decay": 0.0})
+
+        def update(self, data, grad, state, group):
+            state["steps"] = state.get("steps", 0) + 1
+            data -= group["lr"] * np.sign(grad)
+
+    p = tn.Tensor([1.0, -1.0], requires_grad=True)
+    optimizer = SignSGD([p])
+    run(optimizer, [p], [[np.array([5.0, -7.0])] * 3])
+    np.testing.assert_allclose(p.data, [0.7, -0.7])
+    assert optimizer.state_dict()["state"] == {0: {"steps": 3}}
+    q = tn.Tensor([1.0], requires_grad=True)
+    q.grad = np.ones(1)
+    with pytest.raises(DTypeError, match="has no update"):
+        Optimizer([q], {"lr": 0.1, "weight_decay": 0.0}).step()
+
+
+def test_repr():
+    p, q = leaf(np.random.default_rng(0), (2,)), leaf(np.random.default_rng(0), (2,))
+    assert repr(SGD([{"params": p}, {"params": [q], "lr": 0.5}])) == (
+        "SGD({'lr': 0.001, 'momentum': 0.0, 'nesterov': False, 'weight_decay': 0.0}, "
+        "{'lr': 0.5, 'momentum': 0.0, 'nesterov': False, 'weight_decay': 0.0})"
+    )
