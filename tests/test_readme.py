@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", README.read_text("utf-8"), re.M | re.S)
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
+)
 
 
 @pytest.mark.parametrize(("code", "output"), BLOCKS, ids=range(len(BLOCKS)))
@@ -26,5 +28,7 @@ def test_every_room_is_listed() -> None:
     rooms = {
         p.stem for p in (README.parent / "tinygrad_nn").iterdir() if p.stem[0] not in "_." and p.suffix in ("", ".py")
     }
-    listed = set(re.findall(r"`(\w+)/?`", "\n".join(re.findall(r"^\| (`.*?) \|", README.read_text("utf-8"), re.M))))
+    listed = set(
+        re.findall(r"`(\w+)/?`", "\n".join(re.findall(r"^\| (`.*?) \|", README.read_text("utf-8"), re.MULTILINE)))
+    )
     assert rooms - {"py"} == listed

@@ -544,10 +544,10 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
     tensor._data = y
     tensor._node = None
     if recording:
-        wanted &= row.active
+        if wanted & ~row.active:
+            wanted &= row.active
+            parents = [p if wanted >> i & 1 else None for i, p in enumerate(parents)]
         if wanted:
-            if wanted != row.active:
-                parents = [p if wanted >> i & 1 else None for i, p in enumerate(parents)]
             tensor._node = record(row, arrays, kwargs, parents, wanted, y, pullback)
         if recording is not True:
             recording.add(row, tuple(arrays), kwargs, y)

@@ -1,0 +1,18 @@
+"""For every row of the derivative table: calls that exercise it, one module per room of the table."""
+
+from domains import elementwise, indexing, linalg, reductions, shaping
+from domains.base import DOMAINS, LAYOUTS, Case, Draw, name_of, relayout
+
+__all__ = [
+    "DOMAINS",
+    "LAYOUTS",
+    "Case",
+    "Draw",
+    "elementwise",
+    "indexing",
+    "linalg",
+    "name_of",
+    "reductions",
+    "relayout",
+    "shaping",
+]

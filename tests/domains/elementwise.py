@@ -1,0 +1,126 @@
+"""Domains of the rows in tinygrad_nn/derivatives/elementwise.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from domains.base import Case, Draw, domain
+from tinygrad_nn.derivatives import elementwise
+from tinygrad_nn.derivatives.table import TABLE
+
+UNARY: dict[Callable[..., Any], tuple[float, float]] = {
+    np.negative: (-2, 2),
+    np.positive: (-2, 2),
+    np.square: (-2, 2),
+    np.exp: (-3, 3),
+    np.tanh: (-4, 4),
+    elementwise.sigmoid: (-6, 6),
+    np.reciprocal: (0.3, 3),
+    np.sqrt: (0.2, 4),
+    np.log: (0.2, 4),
+    np.expm1: (-2, 2),
+    np.log1p: (-0.7, 2),
+    np.sin: (-4, 4),
+    np.cos: (-4, 4),
+    np.sinh: (-3, 3),
+    np.cosh: (-3, 3),
+}
+
+
+@domain(*UNARY)
+def unary(d: Draw, function: Callable[..., Any]) -> Case:
+    low, high = UNARY[function]
+    return Case(function, [d.values(d.shape(), low, high)])
+
+
+@domain(np.absolute, elementwise.relu)
+def with_kink_at_zero(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(function, [d.spread(d.shape())], complex_safe=False)
+
+
+@domain(np.add, np.subtract, np.multiply)
+def binary(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(function, [d.values(s) for s in d.shapes(2)])
+
+
+@domain(np.divide)
+def divide(d: Draw, function: Callable[..., Any]) -> Case:
+    first, second = d.shapes(2)
+    return Case(function, [d.values(first), d.values(second, 0.4, 3)])
+
+
+@domain(np.power)
+def power(d: Draw, function: Callable[..., Any]) -> Case:
+    first, second = d.shapes(2)
+    if d.pick("both", "scalar") == "both":
+        return Case(function, [d.values(first, 0.3, 2), d.values(second)])
+    exponent = d.pick(0, 1, 2, 3, -1, -2, 0.5, 0.0, 1.0, -1.5, 2.0)
+    base = d.values(first, 0.3, 2) if exponent != int(exponent) else d.spread(first)
+    if d.pick("function", "operator") == "operator":
+        return Case(lambda x: x**exponent, [base])
+    return Case(lambda x: np.power(x, exponent), [base])
+
+
+@domain(np.logaddexp)
+def logaddexp(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(function, [d.values(s) for s in d.shapes(2)], complex_safe=False)
+
+
+@domain(np.maximum, np.minimum)
+def choice(d: Draw, function: Callable[..., Any]) -> Case:
+    first, second = d.shapes(2)
+    return Case(function, [d.spread(first), d.spread(second, 0.5)])
+
+
+@domain(elementwise.keep_zero)
+def keep_zero(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape()
+    g = np.where(d.rng.random(shape) < 0.3, 0, d.rng.standard_normal(shape))
+    return Case(lambda part: function(part, g), [d.values(shape)])
+
+
+@domain(np.where)
+def where(d: Draw, function: Callable[..., Any]) -> Case:
+    condition, first, second = d.shapes(3)
+    mask = d.rng.random(condition) < 0.5
+    return Case(lambda a, b: function(mask, a, b), [d.values(first), d.values(second)])
+
+
+@domain(np.clip)
+def clip(d: Draw, function: Callable[..., Any]) -> Case:
+    x, low, high = d.shapes(3)
+    form = d.pick("both", "arrays", "low", "high", "keyword", "method")
+    if form == "arrays":
+        # distinct grids: no entry lies on a bound
+        return Case(
+            function,
+            [d.spread(x), np.asarray(d.spread(low, 1 / 3) - 1), np.asarray(d.spread(high, 2 / 3) + 1)],
+        )
+    calls = {
+        "both": lambda a: function(a, -0.75, 0.75),
+        "low": lambda a: function(a, -0.75, None),
+        "high": lambda a: function(a, None, 0.75),
+        "keyword": lambda a: function(a, a_min=None, a_max=0.75),
+        "method": lambda a: a.clip(-0.75, 0.75),
+    }
+    return Case(calls[form], [d.spread(x)])
+
+
+# Rows without a derivative: positions, masks, constants
+
+
+@domain(*(f for f, row in TABLE.items() if row.own and not row.active and isinstance(f, np.ufunc)))
+def without_gradient(d: Draw, function: Any) -> Case:
+    shapes = d.shapes(function.nin)
+    arrays = [np.round(d.values(s)) for s in shapes]
+    if function.__name__.startswith(("bitwise", "invert")):
+        return Case(lambda *xs: function(*(x > 0 for x in xs)), arrays, smooth=False)
+    return Case(function, arrays, smooth=False)
+
+
+@domain(elementwise.stop_gradient)
+def stopped(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(function, [d.values(d.shape())], smooth=False)
