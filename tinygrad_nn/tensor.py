@@ -529,6 +529,9 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
             arrays.append(a if type(a) in _PLAIN else _foreign(row, len(arrays), a))
             parents.append(None)
         bit <<= 1
+    if wanted & ~row.active:
+        wanted &= row.active
+        parents = [p if wanted >> i & 1 else None for i, p in enumerate(parents)]
     y = row.kernel(*arrays, **kwargs)
     pullback = None
     if row.pullback:
@@ -544,9 +547,6 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
     tensor._data = y
     tensor._node = None
     if recording:
-        if wanted & ~row.active:
-            wanted &= row.active
-            parents = [p if wanted >> i & 1 else None for i, p in enumerate(parents)]
         if wanted:
             tensor._node = record(row, arrays, kwargs, parents, wanted, y, pullback)
         if recording is not True:
@@ -559,7 +559,7 @@ def _apply_several(row: Row, arrays: list[Any], kwargs: dict[str, Any], parents:
     values = tuple(np.asarray(value) if isinstance(value, np.generic) else value for value in y)
     recording = current_recording()
     nodes: list[Any] = [None] * len(values)
-    if recording and wanted & row.active:
+    if recording and wanted:
         node = record(row, arrays, kwargs, parents, wanted, values, None)
         nodes = [record_pick(node, k, value) for k, value in enumerate(values)]
     if recording is not True and recording:
