@@ -47,7 +47,7 @@ def progress(items: Sequence[Item], label: str) -> Iterator[Item]:
     """Loop over items and show on stderr how far: tqdm's bar on a terminal, else a line every 5 seconds."""
     if sys.stderr.isatty() and sys.stdout.isatty():
         try:
-            from tqdm import tqdm  # noqa: PLC0415 - an example needs NumPy only
+            from tqdm import tqdm  # type: ignore[import-untyped]  # noqa: PLC0415 - an example needs NumPy only
         except ImportError:
             pass
         else:
@@ -69,7 +69,7 @@ class LinearStack(nn.Module):
     another one, so the gradient of the sum of k losses holds the gradient of each loss.
     """
 
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+    def __init__(self, layers: Sequence[Any]) -> None:
         self.weight = nn.Parameter(np.stack([layer.weight.numpy() for layer in layers]))
         self.bias = nn.Parameter(np.stack([layer.bias.numpy()[np.newaxis] for layer in layers]))
 

@@ -135,6 +135,15 @@ def test_writing_through_a_view_of_a_leaf_is_noticed_too() -> None:
         loss.backward()
 
 
+@pytest.mark.parametrize("share", [lambda w: w.detach(), tn.stop_gradient, lambda w: w.numpy()])
+def test_writing_to_what_a_constant_shares_is_noticed_too(share) -> None:
+    w, x = parameter(3), parameter(3, seed=1)
+    loss = (x * share(w)).sum()
+    w.data -= 1
+    with pytest.raises(GraphError, match=r"np\.multiply"):
+        loss.backward()
+
+
 def test_writing_to_a_leaf_whose_values_no_rule_reads_is_fine() -> None:
     b = parameter(3)
     loss = (b + 1).sum()

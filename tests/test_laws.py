@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_nn as tn
-from tinygrad_nn.derivatives.table import rows
+from tinygrad_nn.derivatives.table import COMPOSITIONS, rows
 from tinygrad_nn.tensor import leaf
 
 ROWS = {row.function: row for row in rows()}
-DIFFERENTIABLE = [f for f in DOMAINS if f in ROWS and ROWS[f].active]
+PLAIN = {np.shape, np.ndim, np.size}  # what they give is no Tensor
+DIFFERENTIABLE = [f for f in DOMAINS if f in COMPOSITIONS or ROWS[f].active]
 CONSTANT = [f for f in DOMAINS if f in ROWS and not ROWS[f].active]
 
 every_row = pytest.mark.parametrize("function", list(DOMAINS), ids=name_of)
@@ -24,7 +25,8 @@ every_derivative = pytest.mark.parametrize("function", DIFFERENTIABLE, ids=name_
 
 
 def test_every_row_has_a_domain_and_every_domain_a_row() -> None:
-    assert {name_of(f) for f in ROWS} == {name_of(f) for f in DOMAINS}
+    assert {name_of(f) for f in ROWS.keys() | COMPOSITIONS.keys() - PLAIN} == {name_of(f) for f in DOMAINS}
+    assert not ROWS.keys() & COMPOSITIONS.keys()
 
 
 def tensors(case: Case, dtype: Any = None) -> list[tn.Tensor]:
@@ -84,7 +86,7 @@ def test_gradient_of_a_random_projection_equals_the_oracle(function: Any, data: 
 
 @every_row
 @given(data=st.data(), dtype=st.sampled_from([np.float16, np.float32, np.float64, np.longdouble]))
-def test_forward_equals_numpy_bit_for_bit(function: Any, data: st.DataObject, dtype: Any) -> None:
+def test_forward_equals_numpy(function: Any, data: st.DataObject, dtype: Any) -> None:
     case = DOMAINS[function](Draw(data))
     if not case.long_double:
         dtype = np.float64
@@ -92,8 +94,12 @@ def test_forward_equals_numpy_bit_for_bit(function: Any, data: st.DataObject, dt
     y, expected = case.call(*(leaf(a) for a in arrays)), case.call(*arrays)
     assert isinstance(y, tn.Tensor)
     assert y.dtype == np.asarray(expected).dtype
-    np.testing.assert_array_equal(y.numpy(), expected, strict=False)
     assert y.shape == np.shape(expected)
+    if function in ROWS:
+        np.testing.assert_array_equal(y.numpy(), expected)  # bit for bit
+    else:
+        scale = float(np.max(np.abs(expected), initial=0)) + max(float(np.max(np.abs(a), initial=0)) for a in arrays)
+        np.testing.assert_allclose(y.numpy(), expected, rtol=0, atol=16 * float(np.finfo(dtype).eps) * scale)
 
 
 @pytest.mark.parametrize("function", CONSTANT, ids=name_of)
@@ -112,7 +118,7 @@ def test_shape_and_dtype_are_kept(function: Any, data: st.DataObject, dtype: Any
         dtype = d.pick(np.float32, np.float64)
     xs = tensors(case, dtype)
     y = case.call(*xs)
-    assert y.dtype == dtype
+    assert case.widens or y.dtype == dtype
     for x, g in zip(xs, tn.gradients(y, xs, gradient=upstream(d, y).astype(dtype)), strict=True):
         assert g.shape == x.shape
         assert g.dtype == dtype
@@ -132,7 +138,7 @@ def test_inputs_and_upstream_survive_and_results_own_their_memory(function: Any,
     v = upstream(d, y)
     v.flags.writeable = False
     y.backward(v)
-    grads = [x.grad for x in xs]
+    grads = [x.grad for x in xs if x.grad is not None]
     held = [*arrays, v, y.numpy()]
     for k, g in enumerate(grads):
         assert not any(np.shares_memory(g, other) for other in [*held, *grads[:k]])
@@ -149,7 +155,8 @@ def test_linear_in_the_upstream(function: Any, data: st.DataObject) -> None:
     first, second, both, twice = (vjp(case, case.arrays, g) for g in (v, w, v + w, 2 * v))
     for a, b, c, double in zip(first, second, both, twice, strict=True):
         np.testing.assert_array_equal(double, 2 * a)
-        assert close(a + b, c, np.abs(a) + np.abs(b) + np.max(np.abs(c), initial=0), 1e-13)
+        terms = np.max(np.abs(a), initial=0) + np.max(np.abs(b), initial=0) + np.sum(np.abs(v)) + np.sum(np.abs(w))
+        assert close(a + b, c, terms, 1e-13)
 
 
 @every_derivative

@@ -257,7 +257,7 @@ def test_zero_grad_sets_every_gradient_to_none():
 @given(data=st.data(), seed=seeds, shape=shapes)
 def test_updates_happen_in_place_and_leave_gradients_alone(name, data, seed, shape):
     rng = np.random.default_rng(seed)
-    options = options_of(data, name)
+    options = {**options_of(data, name), "weight_decay": 0.1}
     p = leaf(rng, shape)
     array, optimizer = p.data, OPTIMIZERS[name][0]([p], **options)
     for g in some_gradients(rng, shape, 3):

@@ -1,7 +1,7 @@
 """An autograd micro-framework on NumPy: readable in an evening, every derivative proven, fast.
 
 Write ``import tinygrad_nn as tn``.  The rooms, in the order in which they build on each other:
-`errors`, `derivatives`, `engine`, `tensor`, `transforms`, `functional`, `nn`, `optim`, `data`,
+`errors`, `derivatives`, `engine`, `methods`, `tensor`, `transforms`, `functional`, `nn`, `optim`, `data`,
 `metrics`.
 """
 
@@ -11,7 +11,7 @@ from tinygrad_nn import data, errors, functional, metrics, nn, optim
 from tinygrad_nn.derivatives import differentiable
 from tinygrad_nn.engine import no_grad
 from tinygrad_nn.tensor import Tensor
-from tinygrad_nn.transforms import gradients, stop_gradient
+from tinygrad_nn.transforms import grad, gradients, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp
 
 __version__ = "0.1.0"
 
@@ -21,10 +21,17 @@ __all__ = [
     "differentiable",
     "errors",
     "functional",
+    "grad",
     "gradients",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
     "metrics",
     "nn",
     "no_grad",
     "optim",
     "stop_gradient",
+    "value_and_grad",
+    "vjp",
 ]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from tinygrad_nn.derivatives import Blank, Row, unbroadcast
 from tinygrad_nn.derivatives.elementwise import keep_zero
 from tinygrad_nn.errors import GraphError, RuleError
 
-__all__ = ["Call", "Leaf", "Node", "Tape", "no_grad", "record", "recording", "touch", "walk"]
+__all__ = ["Call", "Leaf", "Node", "Tape", "leaves", "no_grad", "record", "recording", "touch", "walk"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -39,15 +40,14 @@ class Leaf(Blank):
         self.shape = shape
         self.dtype = dtype
         self.grad: Any = None
-        self.stamp = 0
-        self.written: Any = None
+        self.stamp = 0  # when its Tensor's data was last written
+        self.written: Any = None  # the array that was written
 
 
 class Node(Blank):
     """One recorded call: its row, its parents, and the arrays that the row's rules will read."""
 
     __slots__ = ("__weakref__", "args", "kwargs", "number", "parents", "row", "y")
-    stamp = 0  # only leaves are written to
 
     def __init__(
         self,
@@ -203,9 +203,15 @@ def _steps(iterator: Any) -> Any:
             action, value = iterator.throw, (error,)
 
 
+_written: WeakSet[Leaf] = WeakSet()
+_last_write = [0]
+
+
 def touch(leaf: Leaf, data: Any) -> None:
     """Stamp a leaf whose Tensor's data was just written, so that older graphs that need it can tell."""
-    leaf.stamp = next(_clock)
+    if leaf.written is None:
+        _written.add(leaf)
+    leaf.stamp = _last_write[0] = next(_clock)
     leaf.written = data
 
 
@@ -235,7 +241,6 @@ def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set
     """The nodes to visit, oldest first, and everything through which a gradient is wanted."""
     found: set[Any] = {root}
     nodes: list[Node] = []
-    written = False
     stack: list[Any] = [root]
     while stack:
         node = stack.pop()
@@ -248,14 +253,12 @@ def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set
             )
         nodes.append(node)
         for parent in node.parents:
-            if parent is not None:
-                written |= parent.stamp > node.number
-                if parent not in found:
-                    found.add(parent)
-                    stack.append(parent)
-    if written:
-        _check_unwritten(nodes, found)
+            if parent is not None and parent not in found:
+                found.add(parent)
+                stack.append(parent)
     nodes.sort(key=_number)
+    if nodes and _last_write[0] > nodes[0].number:
+        _check_unwritten(nodes)
     if targets is not None:
         useful = targets & found
         for node in nodes:
@@ -265,15 +268,20 @@ def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set
     return nodes, found
 
 
+def leaves(root: Node | Leaf) -> set[Leaf]:
+    """Every leaf that a node was computed from."""
+    return {node for node in _order(root, None)[1] if type(node) is Leaf}
+
+
 def _number(node: Node) -> int:
     return node.number
 
 
-def _check_unwritten(nodes: list[Node], found: set[Any]) -> None:
+def _check_unwritten(nodes: list[Node]) -> None:
     """Raise if a rule would read values that were overwritten after the forward pass."""
-    for leaf in found:
+    for leaf in list(_written):
         for node in nodes:
-            if type(leaf) is Leaf and leaf.stamp > node.number and _reads(node, leaf):
+            if leaf.stamp > node.number and _reads(node, leaf):
                 raise GraphError(
                     f"a Tensor of shape {leaf.shape} was written to after {node.row.name} (result {node.shape}) "
                     f"used it, and the derivative needs the old values: call backward before the update "
@@ -282,7 +290,7 @@ def _check_unwritten(nodes: list[Node], found: set[Any]) -> None:
 
 
 def _reads(node: Node, leaf: Leaf) -> bool:
-    """Whether a node's rules read a leaf's values, directly or through a view."""
+    """Whether a node's rules read a leaf's values: directly, through a view, or detached but shared."""
     parents = node.parents or ()
     if node.row.pullback:
         return leaf in parents
@@ -320,7 +328,7 @@ def walk(
     return results
 
 
-def _visit(  # noqa: C901 - the one loop that everything depends on stays in one piece
+def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on stays in one piece
     nodes: list[Node],
     useful: set[Any],
     grads: dict[Any, Any],
@@ -371,7 +379,7 @@ def _visit(  # noqa: C901 - the one loop that everything depends on stays in one
                 borrowed.discard(parent)
             else:
                 grads[parent] = part
-                if part is g or not row.own or getattr(part, "base", None) is not None:
+                if part is g or type(g) is tuple or not row.own or getattr(part, "base", None) is not None:
                     borrowed.add(parent)
         selected = selected or row.selects
         if release:

@@ -44,7 +44,7 @@ def tanh(x: Any) -> Any:
 def _shift(x: Any, axis: int) -> Any:
     """The largest entry along `axis`, as a constant: it cancels from what is computed with it."""
     top = stop_gradient(np.max(x, axis=axis, keepdims=True))
-    return np.where(np.isfinite(top), top, 0)
+    return np.where(np.isfinite(top), top, 0.0)  # 0.0, not 0: small integers would wrap around in x - top
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
@@ -113,6 +113,8 @@ def _as_arrays(prediction: Any, target: Any) -> tuple[Any, Any]:
     """Make arrays of lists and numbers; a target then takes the width of a floating prediction."""
     if not hasattr(prediction, "shape"):
         prediction = np.asarray(prediction)
+    if prediction.dtype.kind in "biu":
+        prediction = prediction.astype(np.float64)  # small integers would wrap around in differences
     if not hasattr(target, "shape"):
         target = np.asarray(target)
         if target.dtype.kind == prediction.dtype.kind == "f":

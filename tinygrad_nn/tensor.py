@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, Traced, indexing, shaping
-from tinygrad_nn.derivatives.table import check_pullback
+from tinygrad_nn.conversion import as_array
+from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, indexing, shaping
+from tinygrad_nn.derivatives.table import check_pullback, name_of, no_derivative
 from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, touch, walk
 from tinygrad_nn.errors import DetachError, DTypeError, GraphError, NoDerivativeError, ShapeError
+from tinygrad_nn.methods import ArrayMethods
 
 __all__ = ["Tensor"]
 
@@ -32,7 +35,7 @@ def _binary(ufunc: np.ufunc, *, reflected: bool = False) -> Callable[[Tensor, An
     return lambda self, other: apply(row, (self, other))
 
 
-class Tensor(Traced):
+class Tensor(ArrayMethods):
     """An array whose computation can be differentiated.
 
     Operators, NumPy functions and the methods below give new Tensors and, where an argument
@@ -69,7 +72,7 @@ class Tensor(Traced):
     __slots__ = ("__weakref__", "_data", "_node")
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
-        self._data = _as_array(data, dtype)
+        self._data = as_array(data, dtype)
         self._node: Any = None
         if requires_grad:
             self.requires_grad = True
@@ -85,7 +88,7 @@ class Tensor(Traced):
     def data(self, value: Any) -> None:
         node = self._node
         if value is not self._data:
-            value = _as_array(value, None)
+            value = as_array(value, None)
             if type(node) is Node:
                 raise GraphError("the data of a computed Tensor cannot be replaced; detach() it first")
             if node is not None and (value.shape != self.shape or value.dtype != self.dtype):
@@ -109,7 +112,7 @@ class Tensor(Traced):
                 return
             raise GraphError("only a leaf Tensor with requires_grad=True has a gradient")
         if value is not None:
-            value = _as_array(value, None)
+            value = as_array(value, None)
             if value.shape != self.shape or value.dtype != self.dtype:
                 raise ShapeError(
                     f"a gradient has its Tensor's shape and dtype, {self.shape} {self.dtype}; got "
@@ -375,38 +378,6 @@ class Tensor(Traced):
         """Average over `axis` (all by default), as `np.mean`."""
         return apply(_MEAN, (self,), {"axis": axis, "keepdims": keepdims})
 
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """Take the largest entry over `axis` (all by default), as `np.max`."""
-        return _call(np.max, self, axis=axis, keepdims=keepdims)
-
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """Take the smallest entry over `axis` (all by default), as `np.min`."""
-        return _call(np.min, self, axis=axis, keepdims=keepdims)
-
-    def argmax(self, axis: Any = None) -> Tensor:
-        """Return the position of the largest entry, as `np.argmax`; no gradient flows."""
-        return _call(np.argmax, self, axis=axis)
-
-    def argmin(self, axis: Any = None) -> Tensor:
-        """Return the position of the smallest entry, as `np.argmin`; no gradient flows."""
-        return _call(np.argmin, self, axis=axis)
-
-    def all(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """Test whether all entries along `axis` are true, as `np.all`."""
-        return _call(np.all, self, axis=axis, keepdims=keepdims)
-
-    def any(self, axis: Any = None, keepdims: bool = False) -> Tensor:
-        """Test whether any entry along `axis` is true, as `np.any`."""
-        return _call(np.any, self, axis=axis, keepdims=keepdims)
-
-    def clip(self, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002 - NumPy's names
-        """Limit the entries to ``[min, max]``, as `np.clip`."""
-        return _call(np.clip, self, min, max)
-
-    def dot(self, other: Any) -> Tensor:
-        """Multiply as `np.dot`."""
-        return _call(np.dot, self, other)
-
     def reshape(self, *shape: Any) -> Tensor:
         """Give the entries a new shape, as `np.reshape`; one length may be -1."""
         return apply(_RESHAPE, (self, shape[0] if len(shape) == 1 else shape))
@@ -416,20 +387,6 @@ class Tensor(Traced):
         order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
         return apply(_TRANSPOSE, (self, order))
 
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        """Exchange two axes, as `np.swapaxes`."""
-        return _call(np.swapaxes, self, axis1, axis2)
-
-    def squeeze(self, axis: Any = None) -> Tensor:
-        """Remove axes of length 1, as `np.squeeze`."""
-        return _call(np.squeeze, self, axis=axis)
-
-    def ravel(self) -> Tensor:
-        """Return the entries in one axis, as `np.ravel`."""
-        return _call(np.ravel, self)
-
-    flatten = ravel
-
     def astype(self, dtype: Any) -> Tensor:
         """Convert to another dtype; between real floating dtypes the gradient flows."""
         if self._node is not None and np.dtype(dtype).kind != self.dtype.kind:
@@ -438,39 +395,6 @@ class Tensor(Traced):
                 f"graph: detach() it first"
             )
         return _call(shaping.cast, self, dtype)
-
-
-def _as_array(data: Any, dtype: Any) -> Any:
-    """An array of numbers to put into a Tensor: NumPy's, or one that speaks NumPy's protocols."""
-    if isinstance(data, Tensor):
-        raise DetachError("Tensor(t) of a Tensor would silently leave the graph: write t, or t.detach()")
-    if type(data) is not np.ndarray or dtype is not None:
-        if isinstance(data, (np.matrix, np.ma.MaskedArray)):
-            raise DTypeError(
-                f"a {type(data).__name__} has rules of its own that a Tensor would not keep: pass a plain array, "
-                f"np.asarray(m) of a matrix, m.filled(value) of a masked array"
-            )
-        if isinstance(data, np.ndarray) or not hasattr(data, "__array_function__"):
-            data = _convert(data, dtype)
-        elif dtype is not None:
-            data = data.astype(dtype)
-    if data.dtype.kind not in "fiubc":
-        raise DTypeError(f"a Tensor holds numbers, not {data.dtype}")
-    return data
-
-
-def _convert(data: Any, dtype: Any) -> Any:
-    if dtype is not None and np.dtype(dtype).kind not in "fiubc":
-        raise DTypeError(f"a Tensor holds numbers, not {np.dtype(dtype)}")
-    try:
-        array = np.asarray(data)
-    except ValueError as error:
-        raise DTypeError(f"a Tensor needs a regular array of numbers: {error}") from None
-    if dtype is None or array.dtype == dtype or array.dtype.kind not in "fiubc":
-        return array
-    if array.dtype.kind == "c" and np.dtype(dtype).kind != "c":
-        raise DTypeError(f"converting {array.dtype} to {np.dtype(dtype)} would lose the imaginary part: take .real")
-    return array.astype(dtype)
 
 
 def leaf(data: Any) -> Tensor:
@@ -504,7 +428,7 @@ def upstream_for(y: Tensor, gradient: Any) -> Any:
                 f"or pass gradient=, an array of that shape"
             )
         return np.ones_like(y._data)
-    g = gradient._data if isinstance(gradient, Tensor) else _as_array(gradient, None)
+    g = gradient._data if isinstance(gradient, Tensor) else as_array(gradient, None)
     if g.shape != y.shape:
         raise ShapeError(f"gradient= has shape {g.shape}, the Tensor {y.shape}: they must be equal")
     if (g.dtype.kind == "c") != (y.dtype.kind == "c"):
@@ -599,20 +523,46 @@ def _call(function: Any, *args: Any, **kwargs: Any) -> Tensor:
 
 def _dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a function of the table with Tensors among its arguments, however they were passed."""
+    if kwargs:
+        kwargs = {name: value for name, value in kwargs.items() if value is not None or name not in ("out", "dtype")}
     row = TABLE.get(function)
     if row is None:
         made_of_others = COMPOSITIONS.get(function)
         if made_of_others is None:
-            raise _no_derivative(function)
-        return made_of_others(*args, **kwargs)
+            raise no_derivative(function)
+        return _checked(function, made_of_others, args, kwargs)
     if row.bind is not None:
-        args, kwargs = row.bind(*args, **kwargs)
+        args, kwargs = _checked(function, row.bind, args, kwargs)
     elif kwargs:
         args, kwargs = _bind(row, args, kwargs)
     row.check_call(args, kwargs)
+    if kwargs:
+        kwargs = {name: _constant(row, name, value) for name, value in kwargs.items()}
     if row.function in _INDEXED:
         args = (args[0], _unwrap_index(args[1]), *args[2:])
     return apply(row, args, kwargs)
+
+
+def _checked(function: Any, stand_in: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call what stands for a NumPy function; arguments that it does not know are a clear error."""
+    try:
+        return stand_in(*args, **kwargs)
+    except TypeError:
+        parameters = inspect.signature(stand_in)
+        try:
+            parameters.bind(*args, **kwargs)
+        except TypeError as error:
+            raise NoDerivativeError(f"{name_of(function)} on Tensors takes {parameters}: {error}") from None
+        raise
+
+
+def _constant(row: Row, name: str, value: Any) -> Any:
+    """A keyword's value: a Tensor there is a constant, such as a mask."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.requires_grad:
+        raise NoDerivativeError(f"{row.name} has no derivative with respect to {name}=: detach() the Tensor first")
+    return value.data
 
 
 def _bind(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -622,18 +572,6 @@ def _bind(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tupl
     while len(args) < min(len(names), len(row.rules)) and names[len(args)] in kwargs:
         args = (*args, kwargs.pop(names[len(args)]))
     return args, kwargs
-
-
-def _no_derivative(function: Any) -> NoDerivativeError:
-    module = (getattr(function, "__module__", None) or "numpy").replace("numpy", "np", 1)
-    name = f"{'np' if isinstance(function, np.ufunc) else module}.{getattr(function, '__name__', function)}"
-    return NoDerivativeError(
-        f"{name} has no derivative rule here. Add one, with g the upstream gradient and y the result:\n"
-        f"    import tinygrad_nn as tn\n"
-        f"    tn.differentiable({name},\n"
-        f"                      lambda g, y, x: ...)   # one rule per argument, None for no gradient\n"
-        f"or call it on t.numpy() where no gradient is needed"
-    )
 
 
 _SUM, _MEAN, _RESHAPE, _TRANSPOSE, _POWER = (TABLE[f] for f in (np.sum, np.mean, np.reshape, np.transpose, np.power))

@@ -27,9 +27,9 @@ class Case:
 
     call: Callable[..., Any]
     arrays: list[np.ndarray]
-    smooth: bool = True  # derivatives of every order exist at these arrays
     complex_safe: bool = True  # the NumPy kernels involved continue analytically to complex numbers
     long_double: bool = True  # they take long double
+    widens: bool = False  # the result's dtype is wider than the arguments', as in NumPy
 
 
 def relayout(array: np.ndarray, layout: str) -> np.ndarray:
@@ -114,4 +114,4 @@ def domain(*functions: Callable[..., Any]) -> Callable[[Callable[..., Case]], Ca
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    return TABLE[function].name if function in TABLE else repr(function)
+    return TABLE[function].name if function in TABLE else f"{function.__module__}.{function.__name__}"

@@ -15,18 +15,37 @@ UNARY: dict[Callable[..., Any], tuple[float, float]] = {
     np.negative: (-2, 2),
     np.positive: (-2, 2),
     np.square: (-2, 2),
-    np.exp: (-3, 3),
-    np.tanh: (-4, 4),
-    elementwise.sigmoid: (-6, 6),
     np.reciprocal: (0.3, 3),
     np.sqrt: (0.2, 4),
-    np.log: (0.2, 4),
+    np.exp: (-3, 3),
+    np.exp2: (-3, 3),
     np.expm1: (-2, 2),
+    np.log: (0.2, 4),
+    np.log2: (0.2, 4),
+    np.log10: (0.2, 4),
     np.log1p: (-0.7, 2),
     np.sin: (-4, 4),
     np.cos: (-4, 4),
+    np.tan: (-1.2, 1.2),
+    np.arcsin: (-0.9, 0.9),
+    np.arccos: (-0.9, 0.9),
+    np.arctan: (-4, 4),
     np.sinh: (-3, 3),
     np.cosh: (-3, 3),
+    np.tanh: (-4, 4),
+    np.arcsinh: (-4, 4),
+    np.arccosh: (1.2, 4),
+    np.arctanh: (-0.9, 0.9),
+    np.sinc: (-2, 2),
+    elementwise.sigmoid: (-6, 6),
+    elementwise.alias: (-2, 2),
+}
+REAL_UNARY: dict[Callable[..., Any], tuple[float, float]] = {
+    np.cbrt: (0.2, 4),
+    np.deg2rad: (-400, 400),
+    np.radians: (-400, 400),
+    np.rad2deg: (-4, 4),
+    np.degrees: (-4, 4),
 }
 
 
@@ -36,7 +55,13 @@ def unary(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(function, [d.values(d.shape(), low, high)])
 
 
-@domain(np.absolute, elementwise.relu)
+@domain(*REAL_UNARY)
+def real_unary(d: Draw, function: Callable[..., Any]) -> Case:
+    low, high = REAL_UNARY[function]
+    return Case(function, [d.values(d.shape(), low, high)], complex_safe=False)
+
+
+@domain(np.absolute, np.fabs, elementwise.relu)
 def with_kink_at_zero(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(function, [d.spread(d.shape())], complex_safe=False)
 
@@ -52,6 +77,52 @@ def divide(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(function, [d.values(first), d.values(second, 0.4, 3)])
 
 
+@domain(np.float_power)
+def float_power(d: Draw, function: Callable[..., Any]) -> Case:
+    first, second = d.shapes(2)
+    return Case(function, [d.values(first, 0.3, 2), d.values(second)], widens=True)
+
+
+@domain(np.remainder, np.fmod)
+def remainder(d: Draw, function: Callable[..., Any]) -> Case:
+    first, second = d.shapes(2)
+    # multiples of 0.25 plus 0.125 are never near a whole multiple of 0.75 or -1.5
+    a, b = d.spread(first), d.pick(0.75, -1.5) * (1 + 0.001 * d.rng.random(second))
+    return Case(function, [a, np.asarray(b)], complex_safe=False)
+
+
+@domain(np.divmod)
+def divmod_(d: Draw, function: Callable[..., Any]) -> Case:
+    case = remainder(d, np.remainder)
+    return Case(lambda a, b: function(a, b)[1], case.arrays, complex_safe=False)
+
+
+@domain(np.modf)
+def modf(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(lambda x: function(x)[0], [d.spread(d.shape())], complex_safe=False)
+
+
+@domain(np.heaviside)
+def heaviside(d: Draw, function: Callable[..., Any]) -> Case:
+    first, second = d.shapes(2)
+    steps = d.rng.integers(-1, 2, first).astype(float)
+    return Case(lambda h: function(np.asarray(steps, h.dtype), h), [d.values(second)], complex_safe=False)
+
+
+@domain(np.nan_to_num)
+def nan_to_num(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape()
+    holes = d.rng.choice([0.0, 0.0, np.nan, np.inf, -np.inf], shape)
+    options = {"posinf": 2.0, "neginf": -3.0} | d.pick({}, {"nan": 1.0}, {"copy": True})
+    return Case(lambda x: function(x + holes.astype(x.dtype), **options), [d.values(shape)], complex_safe=False)
+
+
+@domain(np.hypot, elementwise.length, np.arctan2)
+def plane(d: Draw, function: Callable[..., Any]) -> Case:
+    first, second = d.shapes(2)
+    return Case(function, [d.values(first, 0.3, 2), d.values(second, -2, -0.3)], complex_safe=False)
+
+
 @domain(np.power)
 def power(d: Draw, function: Callable[..., Any]) -> Case:
     first, second = d.shapes(2)
@@ -64,12 +135,12 @@ def power(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(lambda x: np.power(x, exponent), [base])
 
 
-@domain(np.logaddexp)
+@domain(np.logaddexp, np.logaddexp2)
 def logaddexp(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(function, [d.values(s) for s in d.shapes(2)], complex_safe=False)
 
 
-@domain(np.maximum, np.minimum)
+@domain(np.maximum, np.minimum, np.fmax, np.fmin)
 def choice(d: Draw, function: Callable[..., Any]) -> Case:
     first, second = d.shapes(2)
     return Case(function, [d.spread(first), d.spread(second, 0.5)])
@@ -115,12 +186,25 @@ def clip(d: Draw, function: Callable[..., Any]) -> Case:
 @domain(*(f for f, row in TABLE.items() if row.own and not row.active and isinstance(f, np.ufunc)))
 def without_gradient(d: Draw, function: Any) -> Case:
     shapes = d.shapes(function.nin)
-    arrays = [np.round(d.values(s)) for s in shapes]
+    arrays = [np.asarray(np.round(d.values(s))) for s in shapes]
+    if function is np.floor_divide:
+        arrays[1] = d.spread(shapes[1])
     if function.__name__.startswith(("bitwise", "invert")):
-        return Case(lambda *xs: function(*(x > 0 for x in xs)), arrays, smooth=False)
-    return Case(function, arrays, smooth=False)
+        return Case(lambda *xs: function(*(x > 0 for x in xs)), arrays)
+    return Case(function, arrays)
+
+
+@domain(np.round)
+def rounded(d: Draw, function: Callable[..., Any]) -> Case:
+    decimals = d.pick(0, 1, -1)
+    return Case(lambda x: function(x, decimals), [d.values(d.shape())])
+
+
+@domain(np.fix)
+def fix(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(function, [d.values(d.shape())])
 
 
 @domain(elementwise.stop_gradient)
 def stopped(d: Draw, function: Callable[..., Any]) -> Case:
-    return Case(function, [d.values(d.shape())], smooth=False)
+    return Case(function, [d.values(d.shape())])

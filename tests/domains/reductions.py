@@ -1,4 +1,4 @@
-"""Domains of the rows in tinygrad_nn/derivatives/reductions.py."""
+"""Domains of tinygrad_nn/derivatives/reductions.py and calculus.py."""
 
 from __future__ import annotations
 
@@ -6,29 +6,234 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from domains.base import Case, Draw, domain
+from tinygrad_nn.derivatives import reductions
+
+
+def mask(d: Draw, shape: tuple[int, ...]) -> Any:
+    """A mask for where=, with at least one entry in each row let in, or none of it."""
+    if 0 in shape or d.pick(True, False):
+        return {}
+    where = np.asarray(d.rng.random(shape) < 0.6)
+    if shape:
+        where[..., 0] = True
+        where[0] = True
+    else:
+        where = np.asarray(True)
+    return {"where": where}
 
 
 @domain(np.sum, np.mean)
 def reduction(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=int(function is np.mean))
-    axis, keepdims = d.axis(len(shape)), d.pick(False, True)
-    return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.values(shape)])
+    axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)} | mask(d, shape)
+    if function is np.mean and "where" in options:
+        options["where"][...] = True
+        if shape and shape[0] > 1:
+            options["where"] = np.broadcast_to(np.arange(shape[-1]) != 1, shape) if shape[-1] > 1 else True
+            axis = d.pick(None, -1)
+    if function is np.sum:
+        options |= d.pick({}, {"initial": 1.5})
+    form = d.pick("function", "method")
+    if form == "method" and set(options) == {"keepdims"}:
+        return Case(lambda x: getattr(x, function.__name__)(axis=axis, keepdims=options["keepdims"]), [d.values(shape)])
+    return Case(lambda x: function(x, axis, **options), [d.values(shape)])
 
 
 @domain(np.max, np.min)
 def extremum(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
+    axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)}
+    far = 1e4 if function is np.min else -1e4
+    options |= d.pick({}, {"initial": far}, {"initial": far} | mask(d, shape))
+    return Case(lambda x: function(x, axis=axis, **options), [d.spread(shape)])
+
+
+@domain(np.ptp)
+def ptp(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape(min_side=1)
     axis, keepdims = d.axis(len(shape)), d.pick(False, True)
     return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.spread(shape)])
+
+
+def with_zeros(d: Draw, shape: tuple[int, ...]) -> np.ndarray:
+    """Values some of which are exactly 0, where a quotient would be NaN."""
+    x = np.array(d.values(shape))
+    return np.where(d.rng.random(shape) < 0.2, 0, x)
+
+
+@domain(np.prod, np.nanprod)
+def prod(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape()
+    axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)}
+    if 0 not in shape:
+        options |= d.pick({}, {"initial": 1.5}, mask(d, shape))
+    return Case(lambda x: function(x, axis=axis, **options), [with_zeros(d, shape)], complex_safe=function is np.prod)
+
+
+@domain(reductions.product, reductions.running_product)
+def along_one_axis(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape(min_dims=1)
+    axis = d.draw(st.integers(0, len(shape) - 1))
+    return Case(lambda x: function(x, axis), [with_zeros(d, shape)])
+
+
+@domain(np.cumsum, np.cumprod)
+def scan(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape(min_dims=1)
+    axis = d.axis(len(shape), several=False)
+    if d.pick(True, False):
+        return Case(lambda x: getattr(x, function.__name__)(axis), [with_zeros(d, shape)])
+    return Case(lambda x: function(x, axis=axis), [with_zeros(d, shape)])
+
+
+if hasattr(np, "cumulative_sum"):
+
+    @domain(np.cumulative_sum, np.cumulative_prod)
+    def cumulative(d: Draw, function: Callable[..., Any]) -> Case:
+        shape = d.shape(min_dims=1)
+        axis = d.axis(len(shape), several=False) if len(shape) == 1 else d.axis(len(shape), none=False, several=False)
+        include = d.pick(False, True)
+        return Case(lambda x: function(x, axis=axis, include_initial=include), [with_zeros(d, shape)])
+
+
+@domain(reductions.root)
+def root(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(function, [d.values(d.shape(), 0.2, 4)])
+
+
+@domain(np.var, np.std, np.nanvar, np.nanstd)
+def spread(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.draw(st.sampled_from([(4,), (3, 4), (2, 3, 4), (4, 3, 3)]))
+    axis = d.pick(None, -1, 1 % len(shape), tuple(range(len(shape))))
+    options = {"keepdims": d.pick(False, True)} | d.pick({}, {"ddof": 1}, {"correction": 1}, {"ddof": 0.5})
+    if d.pick(True, False):
+        options["where"] = np.broadcast_to(np.arange(shape[-1]) != 1, shape) & np.ones(shape, bool)
+        axis = d.pick(None, -1)
+    if d.pick(False, True) and function in (np.var, np.std) and "where" not in options:
+        mean_of = np.mean
+        return Case(
+            lambda x: function(x, axis=axis, mean=mean_of(x, axis=axis, keepdims=True), **options),
+            [d.spread(shape)],
+            complex_safe=False,
+        )
+    return Case(lambda x: function(x, axis=axis, **options), [d.spread(shape)], complex_safe=False)
+
+
+@domain(np.average)
+def average(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.pick((4,), (3, 4), (2, 3, 4))
+    axis, keepdims = d.axis(len(shape), several=False), d.pick(False, True)
+    form = d.pick("none", "full", "vector", "both")
+    x = d.values(shape)
+    if form == "none":
+        return Case(lambda a: function(a, axis, keepdims=keepdims), [x])
+    if form == "full":
+        return Case(lambda a, w: function(a, axis, w, keepdims=keepdims), [x, d.values(shape, 0.5, 2)])
+    axis = 0 if axis is None else axis
+    w = d.values((shape[axis],), 0.5, 2)
+    if form == "vector":
+        return Case(lambda a, w: function(a, axis, w, keepdims=keepdims), [x, w])
+    return Case(lambda a, w: np.add(*function(a, axis=axis, weights=w, returned=True)), [x, w])
+
+
+@domain(np.median)
+def median(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape(min_side=1)
+    axis, keepdims = d.axis(len(shape)), d.pick(False, True)
+    if axis == ():
+        axis = None
+    return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.spread(shape)], complex_safe=False)
+
+
+@domain(np.nansum, np.nanmean, np.nanmax, np.nanmin)
+def without_nan(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.pick((4,), (3, 4), (2, 3, 4))
+    axis, options = d.pick(None, 0, -1), {"keepdims": d.pick(False, True)}
+    if function is np.nansum:
+        options |= d.pick({}, {"initial": 1.5})
+    holes = np.where(d.rng.random(shape) < 0.3, np.nan, 0)
+    holes[..., 0] = 0
+    holes[0] = 0
+    return Case(
+        lambda x: function(x + holes.astype(x.dtype), axis=axis, **options), [d.spread(shape)], complex_safe=False
+    )
 
 
 # Positions and predicates: no gradient
 
 
-@domain(np.argmax, np.argmin, np.all, np.any)
+@domain(np.argmax, np.argmin)
 def position(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
-    axis = d.axis(len(shape), several=False)
-    return Case(lambda x: function(x, axis=axis), [d.values(shape)], smooth=False)
+    axis, keepdims = d.axis(len(shape), several=False), d.pick(False, True)
+    return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.values(shape)])
+
+
+@domain(np.all, np.any, np.count_nonzero)
+def predicate(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape(min_side=1)
+    axis, keepdims = d.axis(len(shape)), d.pick(False, True)
+    return Case(lambda x: function(x > 0, axis=axis, keepdims=keepdims), [d.values(shape)])
+
+
+# Sampled functions
+
+
+@domain(np.diff)
+def diff(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.pick((5,), (3, 4), (2, 4, 3))
+    n, axis = d.pick(0, 1, 2), d.axis(len(shape), none=False, several=False)
+    form = d.pick("plain", "number", "slices")
+    x = d.values(shape)
+    if form == "plain":
+        return Case(lambda a: function(a, n, axis), [x])
+    if form == "number":
+        return Case(lambda a, p: function(a, n, axis, prepend=p), [x, d.values(())])
+    edge = tuple(2 if i == axis % len(shape) else m for i, m in enumerate(shape))
+    return Case(lambda a, p, q: function(a, n, axis, prepend=p, append=q), [x, d.values(edge), d.values(edge)])
+
+
+@domain(np.trapezoid)
+def trapezoid(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.pick((5,), (3, 4), (2, 4, 3))
+    axis = d.axis(len(shape), none=False, several=False)
+    form = d.pick("dx", "vector", "full")
+    if form == "dx":
+        return Case(lambda y, dx: function(y, dx=dx, axis=axis), [d.values(shape), d.values(())])
+    x = d.values((shape[axis],)) if form == "vector" else d.values(shape)
+    return Case(lambda y, x: function(y, x, axis=axis), [d.values(shape), x])
+
+
+@domain(np.gradient)
+def gradient(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.pick((5,), (3, 4))
+    axis, edge_order = d.pick(0, -1), d.pick(1, 2)
+    form = d.pick("unit", "step", "coordinates", "all")
+    f = d.values(shape)
+    if form == "unit":
+        return Case(lambda f: function(f, axis=axis, edge_order=edge_order), [f])
+    if form == "step":
+        return Case(lambda f: function(f, 0.5, axis=axis, edge_order=edge_order), [f])
+    if form == "coordinates":
+        x = np.cumsum(d.rng.uniform(0.5, 1.5, shape[axis]))
+        return Case(lambda f: function(f, x.astype(f.dtype), axis=axis, edge_order=edge_order), [f])
+    return Case(lambda f: function(f, 0.5, 2.0, edge_order=edge_order)[d.rng.integers(1)], [d.values((3, 4))])
+
+
+@domain(np.interp)
+def interp(d: Draw, function: Callable[..., Any]) -> Case:
+    xp = np.cumsum(d.rng.uniform(0.5, 1.0, 5))
+    x = d.rng.permutation(
+        np.concatenate([(xp[1:] + xp[:-1]) / 2 + d.rng.uniform(-0.1, 0.1, 4), [xp[0] - 1, xp[-1] + 1]])
+    )
+    options = d.pick({}, {"left": 0.5}, {"right": -0.5, "left": 1.0}, {"period": 2 * xp[-1]})
+    return Case(
+        lambda x, xp, fp: function(x, xp, fp, **options),
+        [x, xp, d.values((5,))],
+        complex_safe=False,
+        long_double=False,
+        widens=True,
+    )

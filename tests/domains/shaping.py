@@ -19,15 +19,149 @@ def reshape(d: Draw, function: Callable[..., Any]) -> Case:
     target = d.pick((math.prod(shape),), (1, *shape), (*shape[::-1], 1), shape)
     if math.prod(shape) and d.pick(True, False):
         target = (-1, *target[1:])
-    return d.pick(
-        Case(lambda x: function(x, target), [d.values(shape)]),
-        Case(lambda x: x.reshape(target), [d.values(shape)]),
-    )
+    order = d.pick("C", "F")
+    if d.pick("function", "method") == "method":
+        return Case(lambda x: x.reshape(target), [d.values(shape)])
+    return Case(lambda x: function(x, target, order=order), [d.values(shape)])
 
 
 @domain(np.ravel)
 def ravel(d: Draw, function: Callable[..., Any]) -> Case:
+    order = d.pick("C", "F")
+    return Case(lambda x: function(x, order), [d.values(d.shape())])
+
+
+@domain(np.atleast_1d, np.atleast_2d, np.atleast_3d)
+def atleast(d: Draw, function: Callable[..., Any]) -> Case:
+    if d.pick(True, False):
+        return Case(lambda x, y: function(x, y)[1], [d.values(d.shape()), d.values(d.shape())])
     return Case(function, [d.values(d.shape())])
+
+
+@domain(np.copy)
+def copy(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(function, [d.values(d.shape())])
+
+
+@domain(np.flip, np.flipud, np.fliplr)
+def flip(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape(min_dims=0 if function is np.flip else 2)
+    if function is np.flip:
+        axis = d.axis(len(shape))
+        return Case(lambda x: function(x, axis), [d.values(shape)])
+    return Case(function, [d.values(shape)])
+
+
+@domain(np.roll)
+def roll(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape(min_dims=1)
+    axis = d.axis(len(shape), several=False)
+    if d.pick(True, False):
+        shift, axis = (1, -2), (0, -1)
+    else:
+        shift = d.draw(st.integers(-5, 5))
+    return Case(lambda x: function(x, shift, axis), [d.values(shape)])
+
+
+@domain(np.rot90)
+def rot90(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape(min_dims=2)
+    k, axes = d.draw(st.integers(-3, 5)), d.pick((0, 1), (1, 0), (-1, 0))
+    return Case(lambda x: function(x, k, axes), [d.values(shape)])
+
+
+@domain(np.broadcast_arrays)
+def broadcast_arrays(d: Draw, function: Callable[..., Any]) -> Case:
+    which = d.pick(0, 1)
+    return Case(lambda a, b: function(a, b)[which], [d.values(s) for s in d.shapes(2)])
+
+
+@domain(np.repeat)
+def repeat(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape(min_dims=1)
+    axis = d.axis(len(shape), several=False)
+    n = math.prod(shape) if axis is None else shape[axis]
+    repeats = d.pick(0, 2, 3, d.rng.integers(0, 3, n))
+    if d.pick("function", "method") == "method":
+        return Case(lambda x: x.repeat(repeats, axis), [d.values(shape)])
+    return Case(lambda x: function(x, repeats, axis), [d.values(shape)])
+
+
+@domain(np.tile)
+def tile(d: Draw, function: Callable[..., Any]) -> Case:
+    reps = d.pick(2, (2,), (1, 2), (2, 0), (2, 1, 3), ())
+    return Case(lambda x: function(x, reps), [d.values(d.shape())])
+
+
+@domain(np.pad)
+def pad(d: Draw, function: Callable[..., Any]) -> Case:
+    mode = d.pick("constant", "edge", "reflect", "symmetric", "wrap")
+    shape = d.shape(min_dims=1, max_dims=2, min_side=0 if mode == "constant" else 2)
+    width = d.pick(1, (1, 2), [(2, 0)] + [(0, 3)] * (len(shape) - 1))
+    options = {"constant_values": d.pick(0, 2.5)} if mode == "constant" else {}
+    return Case(lambda x: function(x, width, mode, **options), [d.values(shape)])
+
+
+@domain(shaping.pad_constant)
+def pad_constant(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(lambda x: function(x, (1, 2)), [d.values(d.shape(min_dims=1))])
+
+
+@domain(np.vstack, np.hstack, np.dstack, np.column_stack)
+def joined(d: Draw, function: Callable[..., Any]) -> Case:
+    n = d.draw(st.integers(1, 3))
+    shapes = d.pick([(n,), (n,)], [(n, 2), (n, 2), (n, 2)], [(n,)])
+    if function is not np.column_stack:
+        shapes = d.pick(shapes, [(n, 2, 2)] * 2, [(), ()])
+    return Case(lambda *xs: function(xs), [d.values(s) for s in shapes])
+
+
+@domain(np.append)
+def append(d: Draw, function: Callable[..., Any]) -> Case:
+    if d.pick(True, False):
+        return Case(function, [d.values(d.shape()), d.values(d.shape())])
+    return Case(lambda a, b: function(a, b, axis=1), [d.values((2, 3)), d.values((2, 1))])
+
+
+@domain(np.split, np.array_split, np.vsplit, np.hsplit, np.dsplit)
+def split(d: Draw, function: Callable[..., Any]) -> Case:
+    sections, which = d.pick(2, [1, 3], (2,)), d.pick(0, -1)
+    if function in (np.split, np.array_split):
+        axis = d.pick(0, 1, -1)
+        if function is np.array_split:
+            sections = d.pick(sections, 3)
+        return Case(lambda x: function(x, sections, axis)[which], [d.values((4, 4))])
+    return Case(lambda x: function(x, sections)[which], [d.values((4, 4, 4))])
+
+
+if hasattr(np, "unstack"):
+
+    @domain(np.unstack)
+    def unstack(d: Draw, function: Callable[..., Any]) -> Case:
+        axis, which = d.pick(0, 1, -1), d.pick(0, -1)
+        return Case(lambda x: function(x, axis=axis)[which], [d.values((2, 3))])
+
+    @domain(np.astype)
+    def astype(d: Draw, function: Callable[..., Any]) -> Case:
+        return Case(lambda x: function(x, x.dtype), [d.values(d.shape())])
+
+
+@domain(np.zeros_like, np.ones_like)
+def like(d: Draw, function: Callable[..., Any]) -> Case:
+    options = d.pick({}, {"shape": (2, 3)})
+    return Case(lambda x: function(x, **options), [d.values(d.shape())])
+
+
+@domain(np.empty_like)
+def empty_like(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(lambda x: function(x) * 0 == 5, [d.values(d.shape())])
+
+
+@domain(np.full_like)
+def full_like(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape()
+    # NumPy asks the first argument alone whether it is a Tensor
+    return Case(lambda value: function(np.broadcast_to(value, shape), value), [d.values(())])
 
 
 @domain(np.transpose)

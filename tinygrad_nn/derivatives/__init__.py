@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tinygrad_nn.derivatives import elementwise, indexing, linalg, random, reductions, shaping
+from tinygrad_nn.derivatives import (
+    calculus,
+    decompositions,
+    elementwise,
+    indexing,
+    linalg,
+    matrices,
+    random,
+    reductions,
+    shaping,
+)
 from tinygrad_nn.derivatives.table import COMPOSITIONS, TABLE, Blank, Row, Traced, differentiable, unbroadcast
 
 __all__ = [
@@ -11,10 +21,13 @@ __all__ = [
     "Blank",
     "Row",
     "Traced",
+    "calculus",
+    "decompositions",
     "differentiable",
     "elementwise",
     "indexing",
     "linalg",
+    "matrices",
     "random",
     "reductions",
     "shaping",

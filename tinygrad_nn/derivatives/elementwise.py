@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives.table import numpy_row, own
+from tinygrad_nn.derivatives.table import numpy_row, own, unbroadcast
 
 __all__ = ["relu", "sigmoid", "stop_gradient"]
 
 elementwise = functools.partial(numpy_row, broadcasts=True)
+
+_ufunc: np.ufunc
+_LOG2 = math.log(2)
+_LOG10 = math.log(10)
+_DEGREE = math.pi / 180
 
 
 @functools.cache
@@ -32,8 +38,9 @@ elementwise(np.positive, lambda g, _y, _x: g)
 elementwise(np.reciprocal, lambda g, y, _x: -g * y * y)
 elementwise(np.square, lambda g, _y, x: g * 2 * x)
 elementwise(np.sqrt, lambda g, y, _x: g / (2 * y), note="inf at 0")
-elementwise(np.absolute, lambda g, _y, x: g * np.sign(x), selects=True, note="0 at 0")
-elementwise(np.sign, None, note="no gradient flows: constant between jumps")
+elementwise(np.cbrt, lambda g, y, _x: g / (3 * y * y), note="inf at 0")
+for _ufunc in (np.absolute, np.fabs):
+    elementwise(_ufunc, lambda g, _y, x: g * np.sign(x), selects=True, note="0 at 0")
 
 
 def _power_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
@@ -49,23 +56,92 @@ def _power_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
     return g * y * np.log(np.where(a > 0, a, 1))
 
 
-elementwise(
-    np.power,
-    _power_base,
-    _power_exponent,
-    note="with respect to the exponent: 0 where the base is 0 or negative",
-)
+for _ufunc in (np.power, np.float_power):
+    elementwise(
+        _ufunc,
+        _power_base,
+        _power_exponent,
+        note="with respect to the exponent: 0 where the base is 0 or negative",
+    )
 
-# Exponentials
+
+def _whole(y: Any, a: Any, b: Any) -> Any:
+    """How many times `b` was taken away from `a` to leave the remainder `y`."""
+    return np.rint((a - y) / b)
+
+
+for _ufunc in (np.remainder, np.fmod):
+    elementwise(
+        _ufunc,
+        lambda g, _y, _a, _b: g,
+        lambda g, y, a, b: -g * _whole(y, a, b),
+        note="at whole multiples of the divisor: the slope next door, the jump left out",
+    )
+
+# Exponentials and logarithms
 
 elementwise(np.exp, lambda g, y, _x: g * y)
-elementwise(np.log, lambda g, _y, x: g / x)
+elementwise(np.exp2, lambda g, y, _x: g * y * _LOG2)
 elementwise(np.expm1, lambda g, _y, x: g * np.exp(x))
+elementwise(np.log, lambda g, _y, x: g / x)
+elementwise(np.log2, lambda g, _y, x: g / _LOG2 / x)
+elementwise(np.log10, lambda g, _y, x: g / _LOG10 / x)
 elementwise(np.log1p, lambda g, _y, x: g / (1 + x))
+
+# Angles
+
 elementwise(np.sin, lambda g, _y, x: g * np.cos(x))
 elementwise(np.cos, lambda g, _y, x: -g * np.sin(x))
+elementwise(np.tan, lambda g, y, _x: g * (1 + y * y))
+elementwise(np.arcsin, lambda g, _y, x: g / np.sqrt((1 - x) * (1 + x)), note="inf at -1 and 1")
+elementwise(np.arccos, lambda g, _y, x: -g / np.sqrt((1 - x) * (1 + x)), note="-inf at -1 and 1")
+elementwise(np.arctan, lambda g, _y, x: g / (1 + x * x))
+for _ufunc in (np.deg2rad, np.radians):
+    elementwise(_ufunc, lambda g, _y, _x: g * _DEGREE)
+for _ufunc in (np.rad2deg, np.degrees):
+    elementwise(_ufunc, lambda g, _y, _x: g / _DEGREE)
+
+
+def _length(a: Any, b: Any) -> Any:
+    """Return sqrt(a^2 + b^2) without overflow: np.hypot, continued to complex numbers."""
+    return np.hypot(a, b) if np.result_type(a, b).kind == "f" else np.sqrt(a * a + b * b)
+
+
+_hypot_rules = (
+    lambda g, y, a, _b: g * (a / np.where(y == 0, 1, y)),
+    lambda g, y, _a, b: g * (b / np.where(y == 0, 1, y)),
+)
+length = own(_length, *_hypot_rules, name="length", broadcasts=True, selects=True, note="0 at (0, 0)")
+elementwise(np.hypot, *_hypot_rules, selects=True, note="0 at (0, 0)")
+elementwise(
+    np.arctan2,
+    lambda g, _y, a, b: g * (b / length(a, b)) / length(a, b),
+    lambda g, _y, a, b: -g * (a / length(a, b)) / length(a, b),
+    note="nan at (0, 0), where there is no angle",
+)
+
+
+def _sinc(g: Any, _y: Any, x: Any) -> Any:
+    # the quotient loses all digits near 0: the Taylor series in u = pi x takes its place for |u| < 1
+    u = math.pi * x
+    near = (u > -1) & (u < 1)
+    v = np.where(near, u, 0)
+    series = 0 * v
+    for k in range(11, 0, -1):
+        series = series * (v * v) + (-1) ** k * 2 * k / math.factorial(2 * k + 1)
+    w = np.where(near, 1, u)
+    return g * math.pi * np.where(near, series * v, (np.cos(w) - np.sin(w) / w) / w)
+
+
+numpy_row(np.sinc, _sinc, broadcasts=True)
+
+# Hyperbolic functions
+
 elementwise(np.sinh, lambda g, _y, x: g * np.cosh(x))
 elementwise(np.cosh, lambda g, _y, x: g * np.sinh(x))
+elementwise(np.arcsinh, lambda g, _y, x: g / length(x, 1))
+elementwise(np.arccosh, lambda g, _y, x: g / (np.sqrt(x - 1) * np.sqrt(x + 1)), note="inf at 1")
+elementwise(np.arctanh, lambda g, _y, x: g / ((1 - x) * (1 + x)), note="inf at -1 and 1")
 
 
 def _tanh(g: Any, _y: Any, x: Any) -> Any:
@@ -88,6 +164,8 @@ def _sigmoid(x: Any) -> Any:
     >>> sigmoid(np.array([-1000.0, 0.0, 40.0]))
     array([0. , 0.5, 1. ])
     """
+    if not (hasattr(x, "dtype") and x.dtype.kind in "fc"):
+        x = np.asarray(x, float)  # small integers would wrap around in -x
     # e^min(x,0) / (e^min(x,0) + e^min(-x,0)): the larger term is 1, whichever side x lies on
     rising = np.exp(np.minimum(x, 0))
     return rising / (rising + np.exp(np.minimum(-x, 0)))
@@ -112,7 +190,16 @@ def _relu(x: Any) -> Any:
 
 relu = own(_relu, lambda g, y, _x: g * (y > 0), name="relu", broadcasts=True, selects=True, note="0 at 0")
 
-elementwise(np.logaddexp, lambda g, _y, a, b: g * sigmoid(a - b), lambda g, _y, a, b: g * sigmoid(b - a))
+elementwise(
+    np.logaddexp,
+    lambda g, _y, a, b: g * sigmoid(a - b),
+    lambda g, _y, a, b: g * sigmoid(b - a),
+)
+elementwise(
+    np.logaddexp2,
+    lambda g, _y, a, b: g * sigmoid((a - b) * _LOG2),
+    lambda g, _y, a, b: g * sigmoid((b - a) * _LOG2),
+)
 
 
 def _stop_gradient(x: Any) -> Any:
@@ -153,6 +240,9 @@ keep_zero = own(
     selects=True,
 )
 
+# the same array under a new node: what a transform differentiates with respect to
+alias: Callable[..., Any] = own(lambda x: x, lambda g, _y, _x: g, name="alias", broadcasts=True)
+
 # Choice
 
 choice = functools.partial(elementwise, selects=True)
@@ -174,6 +264,18 @@ choice(
     np.minimum,
     lambda g, _y, a, b: _share(g, a < b, a == b),
     lambda g, _y, a, b: _share(g, b < a, a == b),
+    note=_ties,
+)
+choice(
+    np.fmax,
+    lambda g, _y, a, b: _share(g, (a > b) | np.isnan(b), a == b),
+    lambda g, _y, a, b: _share(g, (b > a) | np.isnan(a), a == b),
+    note=_ties,
+)
+choice(
+    np.fmin,
+    lambda g, _y, a, b: _share(g, (a < b) | np.isnan(b), a == b),
+    lambda g, _y, a, b: _share(g, (b < a) | np.isnan(a), a == b),
     note=_ties,
 )
 choice(
@@ -223,19 +325,32 @@ choice(
     note="minimum(maximum(x, low), high), and " + _ties,
 )
 
-# Comparisons and logic: a mask has no gradient
+# NumPy's signature has copy=, which Tensors do anyway
 
-_COMPARISONS: list[np.ufunc] = [np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal]
-_LOGIC: list[np.ufunc] = [
-    np.logical_and,
-    np.logical_or,
-    np.logical_xor,
-    np.bitwise_and,
-    np.bitwise_or,
-    np.bitwise_xor,
-]
+
+choice(
+    np.nan_to_num,
+    lambda g, _y, x, copy=True, nan=0.0, posinf=None, neginf=None: np.where(np.isfinite(x), g, 0),
+    note="0 at nan and infinities",
+)
+choice(np.heaviside, None, lambda g, _y, x, _h: np.where(x == 0, g, 0), note="no gradient flows to the first argument")
+numpy_row(np.modf, lambda g, _y, _x: g[0], note="no gradient flows through the whole part; the jumps are left out")
+numpy_row(
+    np.divmod,
+    lambda g, _y, _a, _b: unbroadcast(g[1], _a.shape),
+    lambda g, y, a, b: unbroadcast(-g[1] * _whole(y[1], a, b), b.shape),
+    note="no gradient flows through the quotient",
+)
+
+# Steps, comparisons and logic: no gradient flows, since between jumps they are constant
+
+_STEPS: list[np.ufunc] = [np.sign, np.floor, np.ceil, np.trunc, np.rint]
 _PREDICATES: list[np.ufunc] = [np.logical_not, np.invert, np.isnan, np.isfinite, np.isinf, np.signbit]
-for _ufunc in (*_COMPARISONS, *_LOGIC):
-    elementwise(_ufunc, None, None)
-for _ufunc in _PREDICATES:
-    elementwise(_ufunc, None)
+_COMPARISONS: list[np.ufunc] = [np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal]
+_LOGIC: list[np.ufunc] = [np.logical_and, np.logical_or, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_xor]
+for _ufunc in (*_STEPS, *_PREDICATES):
+    elementwise(_ufunc, None, note="no gradient flows")
+for _ufunc in (*_COMPARISONS, *_LOGIC, np.floor_divide):
+    elementwise(_ufunc, None, None, note="no gradient flows")
+numpy_row(np.round, None, note="no gradient flows")
+numpy_row(np.fix, None, note="no gradient flows")

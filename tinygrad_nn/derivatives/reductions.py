@@ -1,16 +1,19 @@
-"""Rows for functions that sum or choose along axes."""
+"""Rows for functions that sum or choose along axes, and the statistics made of them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinygrad_nn.derivatives.shaping import expand
-from tinygrad_nn.derivatives.table import numpy_row
+from tinygrad_nn.derivatives.table import composition, numpy_row, own
+from tinygrad_nn.errors import ShapeError
 
 Axis = int | tuple[int, ...] | None
+_REST = (slice(None),)
 
 
 def _count(shape: tuple[int, ...], axis: Axis) -> int:
@@ -20,36 +23,331 @@ def _count(shape: tuple[int, ...], axis: Axis) -> int:
     return math.prod(shape[i] for i in (axis if isinstance(axis, tuple) else (axis,)))
 
 
-# x.sum() rather than np.sum(x): the same numbers in half the time
+def _counted(shape: tuple[int, ...], axis: Axis, where: Any) -> Any:
+    """How many entries that `where` lets in go into each, with the axes kept."""
+    return np.broadcast_to(where, shape).sum(axis=axis, keepdims=True)
 
 
-def _sum(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    return x.sum(axis=axis, keepdims=keepdims)
+def _let_in(part: Any, where: Any) -> Any:
+    return part if where is True else np.where(where, part, 0)
 
 
-def _mean(x: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    return x.mean(axis=axis, keepdims=keepdims)
+# Sums.  x.sum() rather than np.sum(x): the same numbers in half the time
 
 
-numpy_row(np.sum, lambda g, _y, _a, axis=None, *, keepdims=False: expand(g, _a.shape, axis), kernel=_sum)
-numpy_row(
-    np.mean,
-    lambda g, _y, _a, axis=None, *, keepdims=False: expand(g / _count(_a.shape, axis), _a.shape, axis),
-    kernel=_mean,
-)
+def _sum(x: Any, axis: Axis = None, *, keepdims: bool = False, **rest: Any) -> Any:
+    return x.sum(axis=axis, keepdims=keepdims, **rest)
 
 
-def _extremum(g: Any, y: Any, a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    chosen = a == expand(y, a.shape, axis)
+def _sum_rule(
+    g: Any, _y: Any, _a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = 0, where: Any = True
+) -> Any:
+    return _let_in(expand(g, _a.shape, axis), where)
+
+
+def _mean(x: Any, axis: Axis = None, *, keepdims: bool = False, **rest: Any) -> Any:
+    return x.mean(axis=axis, keepdims=keepdims, **rest)
+
+
+def _mean_rule(g: Any, _y: Any, _a: Any, axis: Axis = None, *, keepdims: bool = False, where: Any = True) -> Any:
+    if where is True:
+        return expand(g / _count(_a.shape, axis), _a.shape, axis)
+    return _let_in(expand(g, _a.shape, axis) / _counted(_a.shape, axis, where), where)
+
+
+numpy_row(np.sum, _sum_rule, kernel=_sum)
+numpy_row(np.mean, _mean_rule, kernel=_mean)
+
+# Extremes
+
+
+def _extremum(
+    g: Any, y: Any, a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = None, where: Any = True
+) -> Any:
+    chosen = (a == expand(y, a.shape, axis)) & where
     ties = chosen.sum(axis=axis, keepdims=keepdims)
+    if initial is not None:
+        ties = ties + (y == initial)
     return np.where(chosen, expand(g / ties, a.shape, axis), 0)
 
 
-_ties = "ties share the gradient equally"
-numpy_row(np.max, _extremum, selects=True, note=_ties)
-numpy_row(np.min, _extremum, selects=True, note=_ties)
+for _function in (np.max, np.min):
+    numpy_row(_function, _extremum, selects=True, note="ties share the gradient equally")
+
+# Products
+
+
+def _product(x: Any, axis: int) -> Any:
+    """Return the product of `x` along one axis."""
+    return x.prod(axis=axis)
+
+
+def _before(x: Any, axis: int) -> Any:
+    """The product of the entries before each one along an axis: 1, x0, x0 x1, ..."""
+    ones = np.ones((*x.shape[:axis], 1, *x.shape[axis + 1 :]), x.dtype)
+    return running_product(np.concatenate([ones, x[_REST * axis + (slice(None, -1),)]], axis), axis)
+
+
+def _product_rule(g: Any, _y: Any, x: Any, axis: int) -> Any:
+    # the product of all others, without a division: right where entries are 0
+    if not x.shape[axis]:
+        return x * 1
+    others = _before(x, axis) * np.flip(_before(np.flip(x, axis), axis), axis)
+    return np.expand_dims(g, axis) * others
+
+
+def _running_product(x: Any, axis: int) -> Any:
+    """Return the products of the entries up to each one along an axis."""
+    return x.cumprod(axis=axis)
+
+
+def _running_product_rule(g: Any, _y: Any, x: Any, axis: int) -> Any:
+    # g_i + x_(i+1) (g_(i+1) + x_(i+2) (...)), times what stands before x_i: no division, so right at 0
+    n = x.shape[axis]
+    if not n:
+        return g * 1
+    at = [_REST * axis + (i,) for i in range(n)]
+    sums = [g[at[n - 1]]]
+    for i in range(n - 2, -1, -1):
+        sums.append(g[at[i]] + x[at[i + 1]] * sums[-1])
+    return _before(x, axis) * np.stack(sums[::-1], axis)
+
+
+product: Callable[..., Any] = own(_product, _product_rule, name="product")
+running_product: Callable[..., Any] = own(_running_product, _running_product_rule, name="running_product")
+
+
+def _one_axis(a: Any, axis: Axis) -> tuple[Any, int]:
+    """`a` with the axes to be reduced joined to one, and the number of that axis."""
+    if axis is None:
+        return a.reshape(-1), 0
+    if isinstance(axis, tuple):
+        axes = sorted(i % a.ndim for i in axis)
+        rest = [i for i in range(a.ndim) if i not in axes]
+        return a.transpose((*rest, *axes)).reshape(
+            (*(a.shape[i] for i in rest), -1 if a.size else _count(a.shape, axis))
+        ), len(rest)
+    return a, axis % a.ndim
+
+
+def _kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """The shape of a reduction that keeps its axes."""
+    axes = (
+        range(len(shape)) if axis is None else [i % len(shape) for i in (axis if isinstance(axis, tuple) else (axis,))]
+    )
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+@composition(np.prod)
+def _prod(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = None, where: Any = True) -> Any:
+    if where is not True:
+        a = np.where(where, a, 1)
+    y = product(*_one_axis(a, axis))
+    if initial is not None:
+        y = y * initial
+    return y.reshape(_kept(a.shape, axis)) if keepdims else y
+
+
+@composition(np.cumprod)
+def _cumprod(a: Any, axis: int | None = None) -> Any:
+    return running_product(*_one_axis(a, axis))
+
+
+# Running sums
+
+
+def _cumsum_rule(g: Any, _y: Any, _a: Any, axis: int | None = None) -> Any:
+    if axis is None:
+        return np.flip(np.cumsum(np.flip(g))).reshape(_a.shape)
+    return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+
+
+numpy_row(np.cumsum, _cumsum_rule)
+
+if hasattr(np, "cumulative_sum"):  # NumPy 2.1
+
+    @composition(np.cumulative_sum)
+    def _cumulative_sum(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
+        axis = 0 if axis is None else axis
+        y = np.cumsum(x, axis)
+        if not include_initial:
+            return y
+        return np.concatenate([np.zeros(_kept(x.shape, axis), x.dtype), y], axis)
+
+    @composition(np.cumulative_prod)
+    def _cumulative_prod(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
+        axis = 0 if axis is None else axis
+        y = np.cumprod(x, axis)
+        if not include_initial:
+            return y
+        return np.concatenate([np.ones(_kept(x.shape, axis), x.dtype), y], axis)
+
+
+# Spread
+
+
+def _root(x: Any) -> Any:
+    """Return the square root, with derivative 0 at 0: the length of a vector that vanishes."""
+    return np.sqrt(x)
+
+
+root: Callable[..., Any] = own(
+    _root,
+    lambda g, y, _x: g / np.where(y == 0, np.inf, 2 * y),
+    name="root",
+    broadcasts=True,
+    selects=True,
+    note="0 at 0",
+)
+
+
+@composition(np.var)
+def _var(
+    a: Any,
+    axis: Axis = None,
+    *,
+    ddof: float = 0,
+    keepdims: bool = False,
+    where: Any = True,
+    mean: Any = None,
+    correction: float | None = None,
+) -> Any:
+    ddof = ddof if correction is None else correction
+    if where is True:
+        count: Any = _count(a.shape, axis)
+        rest: Any = max(count - ddof, 0)
+    else:
+        count = _counted(a.shape, axis, where).astype(a.dtype)  # integers would widen float32
+        rest = np.maximum(count - ddof, 0)
+    if mean is None:
+        mean = np.sum(a, axis, keepdims=True, where=where) / count
+    y = np.sum(np.square(a - mean), axis, keepdims=True, where=where) / rest
+    return y if keepdims else np.squeeze(y, tuple(range(a.ndim)) if axis is None else axis)
+
+
+@composition(np.std)
+def _std(a: Any, axis: Axis = None, **options: Any) -> Any:
+    return root(_var(a, axis, **options))
+
+
+@composition(np.ptp)
+def _ptp(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    return np.max(a, axis, keepdims=keepdims) - np.min(a, axis, keepdims=keepdims)
+
+
+@composition(np.average)
+def _average(a: Any, axis: Axis = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False) -> Any:
+    a = a if hasattr(a, "shape") else np.asarray(a)
+    if weights is None:
+        y = np.mean(a, axis, keepdims=keepdims)
+        total = np.full(y.shape, _count(a.shape, axis), y.dtype)
+        return (y, total) if returned else y
+    weights = weights if hasattr(weights, "shape") else np.asarray(weights)
+    if weights.shape != a.shape:
+        axes = (axis,) if isinstance(axis, int) else axis
+        if axes is None or weights.shape != tuple(a.shape[i] for i in axes):
+            raise ShapeError(
+                f"np.average of shape {a.shape} along axis={axis} takes weights of that shape, got {weights.shape}"
+            )
+        places = [i % a.ndim for i in axes]
+        weights = weights.transpose([places.index(i) for i in sorted(places)])
+        weights = weights.reshape(tuple(n if i in places else 1 for i, n in enumerate(a.shape)))
+    total = np.sum(weights * np.ones(a.shape, weights.dtype), axis, keepdims=keepdims)
+    y = np.sum(a * weights, axis, keepdims=keepdims) / total
+    return (y, total) if returned else y
+
+
+@composition(np.median)
+def _median(a: Any, axis: Axis = None, *, overwrite_input: bool = False, keepdims: bool = False) -> Any:
+    flat, one = _one_axis(a, axis)
+    n = flat.shape[one]
+    if not n:
+        return np.mean(a, axis, keepdims=keepdims)
+    ordered = np.sort(flat, one)
+    y = np.mean(ordered[_REST * one + (slice((n - 1) // 2, n // 2 + 1),)], one)
+    # NaN sorts to the end: where the last entry is NaN, so is the median
+    last = ordered[_REST * one + (n - 1,)]
+    y = np.where(np.isnan(last), last, y)
+    return y.reshape(_kept(a.shape, axis)) if keepdims else y
+
+
+# The same without NaN
+
+
+def _without_nan(a: Any, value: float) -> Any:
+    return np.where(np.isnan(a), value, a)
+
+
+@composition(np.nansum)
+def _nansum(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = 0, where: Any = True) -> Any:
+    return np.sum(_without_nan(a, 0), axis, keepdims=keepdims, initial=initial, where=where)
+
+
+@composition(np.nanprod)
+def _nanprod(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = None, where: Any = True) -> Any:
+    return _prod(_without_nan(a, 1), axis, keepdims=keepdims, initial=initial, where=where)
+
+
+@composition(np.nanmean)
+def _nanmean(a: Any, axis: Axis = None, *, keepdims: bool = False, where: Any = True) -> Any:
+    return np.mean(_without_nan(a, 0), axis, keepdims=keepdims, where=_present(a, where))
+
+
+def _present(a: Any, where: Any) -> Any:
+    return ~np.isnan(a) & where
+
+
+def _nan_extremum(extremum: Callable[..., Any], worst: float) -> Callable[..., Any]:
+    def reduce(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = None, where: Any = True) -> Any:
+        y = extremum(
+            _without_nan(a, worst), axis, keepdims=keepdims, initial=worst if initial is None else initial, where=where
+        )
+        if initial is not None:
+            return y
+        return np.where(np.any(_present(a, where), axis, keepdims=keepdims), y, np.nan)
+
+    return reduce
+
+
+composition(np.nanmax)(_nan_extremum(np.max, -np.inf))
+composition(np.nanmin)(_nan_extremum(np.min, np.inf))
+
+
+@composition(np.nanvar)
+def _nanvar(a: Any, axis: Axis = None, *, where: Any = True, **options: Any) -> Any:
+    return _var(_without_nan(a, 0), axis, where=_present(a, where), **options)
+
+
+@composition(np.nanstd)
+def _nanstd(a: Any, axis: Axis = None, **options: Any) -> Any:
+    return root(_nanvar(a, axis, **options))
+
 
 # Positions and predicates have no gradient
 
-for _function in (np.argmax, np.argmin, np.all, np.any):
-    numpy_row(_function, None)
+
+def _argmax(a: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
+    return np.argmax(a, axis, keepdims=keepdims)
+
+
+def _argmin(a: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
+    return np.argmin(a, axis, keepdims=keepdims)
+
+
+def _all(a: Any, axis: Axis = None, *, keepdims: bool = False, where: Any = True) -> Any:
+    return np.all(a, axis, keepdims=keepdims, where=where)
+
+
+def _any(a: Any, axis: Axis = None, *, keepdims: bool = False, where: Any = True) -> Any:
+    return np.any(a, axis, keepdims=keepdims, where=where)
+
+
+def _count_nonzero(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    return np.count_nonzero(a, axis, keepdims=keepdims)
+
+
+numpy_row(np.argmax, None, kernel=_argmax)
+numpy_row(np.argmin, None, kernel=_argmin)
+numpy_row(np.all, None, kernel=_all)
+numpy_row(np.any, None, kernel=_any)
+numpy_row(np.count_nonzero, None, kernel=_count_nonzero)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinygrad_nn.derivatives.table import composition, numpy_row, own, unbroadcast
-from tinygrad_nn.errors import ShapeError
+from tinygrad_nn.errors import ArgumentError, ShapeError
 
-__all__ = ["expand"]
+__all__ = ["cast", "expand"]
+
+_ALL = (slice(None),)
 
 
 def _expand(x: Any, shape: tuple[int, ...], axis: Any = None) -> Any:
@@ -32,15 +36,64 @@ def _expand_rule(g: Any, _y: Any, _x: Any, shape: tuple[int, ...], axis: Any = N
 
 
 # the reverse of a reduction: `axis` says where the axes go that the reduction has dropped
-expand = own(_expand, _expand_rule, name="expand")
+expand: Callable[..., Any] = own(_expand, _expand_rule, name="expand")
 
-numpy_row(np.broadcast_to, lambda g, _y, _array, shape: unbroadcast(g, _array.shape))
-numpy_row(np.reshape, lambda g, _y, _a, shape: g.reshape(_a.shape))
+
+def _cast(x: Any, to: Any) -> Any:
+    """Convert to another dtype, and the gradient back."""
+    return x.astype(to)
+
+
+cast: Callable[..., Any] = own(_cast, lambda g, _y, _x, to: g.astype(_x.dtype), name="astype")
+
+if hasattr(np, "astype"):  # NumPy 2.1
+
+    @composition(np.astype)
+    def _astype(x: Any, to: Any, /, *, copy: bool = True) -> Any:
+        return x.astype(to)
+
+
+# The same entries in another shape
+
+
+def _reshape_kernel(a: Any, shape: Any, order: str = "C") -> Any:
+    return a.reshape(shape, order=order)
+
+
+def _ravel_kernel(a: Any, order: str = "C") -> Any:
+    if order not in ("C", "F"):
+        raise ArgumentError(
+            f"order={order!r} depends on the memory layout, which Tensors do not promise: use 'C' or 'F'"
+        )
+    return a.ravel(order)
+
+
+numpy_row(np.reshape, lambda g, _y, _a, shape, order="C": np.reshape(g, _a.shape, order), kernel=_reshape_kernel)
+numpy_row(np.ravel, lambda g, _y, _a, order="C": np.reshape(g, _a.shape, order), kernel=_ravel_kernel)
 numpy_row(np.expand_dims, lambda g, _y, _a, axis: g.reshape(_a.shape))
 numpy_row(np.squeeze, lambda g, _y, _a, axis=None: g.reshape(_a.shape))
-numpy_row(np.ravel, lambda g, _y, _a: g.reshape(_a.shape))
-numpy_row(np.swapaxes, lambda g, _y, _a, axis1, axis2: np.swapaxes(g, axis1, axis2))
-numpy_row(np.moveaxis, lambda g, _y, _a, source, destination: np.moveaxis(g, destination, source))
+
+
+def _atleast(ndim: int) -> Callable[..., Any]:
+    def reshape(*arrays: Any) -> Any:
+        results = tuple(_with_axes(a, ndim) for a in arrays)
+        return results[0] if len(results) == 1 else results
+
+    return reshape
+
+
+def _with_axes(a: Any, ndim: int) -> Any:
+    a = a if hasattr(a, "shape") else np.asarray(a)
+    shape = a.shape
+    if ndim == 3 and len(shape) in (1, 2):  # NumPy puts a vector, or a matrix, before a new last axis
+        shape = (1, *shape, 1) if len(shape) == 1 else (*shape, 1)
+    return a.reshape((1,) * (ndim - len(shape)) + shape)
+
+
+for _ndim, _function in ((1, np.atleast_1d), (2, np.atleast_2d), (3, np.atleast_3d)):
+    composition(_function)(_atleast(_ndim))
+
+# The same entries on other axes
 
 
 def _transpose(g: Any, _y: Any, _a: Any, axes: Any = None) -> Any:
@@ -53,14 +106,103 @@ def _transpose(g: Any, _y: Any, _a: Any, axes: Any = None) -> Any:
 
 
 numpy_row(np.transpose, _transpose)
+numpy_row(np.swapaxes, lambda g, _y, _a, axis1, axis2: np.swapaxes(g, axis1, axis2))
+numpy_row(np.moveaxis, lambda g, _y, _a, source, destination: np.moveaxis(g, destination, source))
+
+# The same entries in another order
+
+numpy_row(np.flip, lambda g, _y, _m, axis=None: np.flip(g, axis))
+composition(np.flipud)(lambda m: np.flip(m, 0))
+composition(np.fliplr)(lambda m: np.flip(m, 1))
 
 
-def _cast(x: Any, dtype: Any) -> Any:
-    return x.astype(dtype)
+def _roll(g: Any, _y: Any, _a: Any, shift: Any, axis: Any = None) -> Any:
+    back = tuple(-s for s in shift) if isinstance(shift, (tuple, list)) else -shift
+    return np.roll(g, back, axis)
 
 
-# the engine casts a gradient back to its argument's width
-cast = own(_cast, lambda g, _y, _x, dtype: g.astype(_x.dtype), name="astype")
+numpy_row(np.roll, _roll)
+
+
+@composition(np.rot90)
+def _rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
+    k %= 4
+    if k == 2:
+        return np.flip(m, axes)
+    if k == 1:
+        return np.swapaxes(np.flip(m, axes[1]), *axes)
+    return np.flip(np.swapaxes(m, *axes), axes[1]) if k else m * 1
+
+
+# Repeated entries
+
+
+def _broadcast_to(array: Any, shape: Any) -> Any:
+    return np.broadcast_to(array, shape)
+
+
+numpy_row(
+    np.broadcast_to,
+    lambda g, _y, _array, shape: unbroadcast(g, _array.shape),
+    kernel=_broadcast_to,
+)
+
+
+@composition(np.broadcast_arrays)
+def _broadcast_arrays(*args: Any) -> tuple[Any, ...]:
+    shape = np.broadcast_shapes(*(np.shape(a) for a in args))
+    return tuple(np.broadcast_to(a, shape) for a in args)
+
+
+@composition(np.repeat)
+def _repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:
+    a, axis = (a.reshape(-1), 0) if axis is None else (a, axis % a.ndim)
+    return a[_ALL * axis + (np.repeat(np.arange(a.shape[axis]), repeats),)]
+
+
+@composition(np.tile)
+def _tile(A: Any, reps: Any) -> Any:
+    reps = (reps,) if np.ndim(reps) == 0 else tuple(reps)
+    shape = (1,) * (len(reps) - A.ndim) + A.shape
+    reps = (1,) * (len(shape) - len(reps)) + reps
+    pairs = tuple(n for pair in zip(reps, shape, strict=True) for n in pair)
+    apart = A.reshape(tuple(n for m in shape for n in (1, m)))
+    return np.broadcast_to(apart, pairs).reshape(tuple(r * m for r, m in zip(reps, shape, strict=True)))
+
+
+def _pad_constant(array: Any, pad_width: Any, *, constant_values: Any = 0) -> Any:
+    """Surround an array with constants."""
+    return np.pad(array, pad_width, constant_values=constant_values)
+
+
+def _pad_rule(g: Any, _y: Any, _array: Any, pad_width: Any, *, constant_values: Any = 0) -> Any:
+    widths = np.broadcast_to(pad_width, (_array.ndim, 2))
+    return g[tuple(slice(int(w[0]), int(w[0]) + n) for w, n in zip(widths, _array.shape, strict=True))]
+
+
+pad_constant = own(_pad_constant, _pad_rule, name="pad_constant")
+
+
+@composition(np.pad)
+def _pad(
+    array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0, reflect_type: str = "even"
+) -> Any:
+    if isinstance(pad_width, dict):
+        named = {axis % array.ndim: np.broadcast_to(width, 2) for axis, width in pad_width.items()}
+        pad_width = [tuple(named.get(axis, (0, 0))) for axis in range(array.ndim)]
+    if mode == "constant":
+        return pad_constant(array, pad_width, constant_values=constant_values)
+    if mode not in ("edge", "reflect", "symmetric", "wrap") or reflect_type != "even":
+        raise ArgumentError(
+            f"np.pad on Tensors takes mode='constant', 'edge', 'reflect', 'symmetric' or 'wrap', and "
+            f"reflect_type='even'; got mode={mode!r}, reflect_type={reflect_type!r}"
+        )
+    # these modes repeat entries: padding their numbers says which
+    for axis, (width, n) in enumerate(zip(np.broadcast_to(pad_width, (array.ndim, 2)), array.shape, strict=True)):
+        numbers: Any = np.pad(np.arange(n), tuple(width), mode)  # type: ignore[call-overload]
+        array = array[_ALL * axis + (numbers,)]
+    return array
+
 
 # Joining: bound to kernels that take the arrays one by one
 
@@ -75,15 +217,15 @@ def _concatenate_rule(g: Any, _y: Any, k: int, axis: int | None, *_arrays: Any) 
     else:
         lengths = [a.shape[axis] for a in _arrays]
     start = sum(lengths[:k])
-    part = g[(slice(None),) * (axis % g.ndim) + (slice(start, start + lengths[k]),)]
+    part = g[_ALL * (axis % g.ndim) + (slice(start, start + lengths[k]),)]
     return part.reshape(_arrays[k].shape)
 
 
-def _bind_sequence(arrays: Any, axis: int | None = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _bind_concatenate(arrays: Any, axis: int | None = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (axis, *arrays), {}
 
 
-numpy_row(np.concatenate, _concatenate_rule, kernel=_concatenate, variadic=True, bind=_bind_sequence)
+numpy_row(np.concatenate, _concatenate_rule, kernel=_concatenate, variadic=True, bind=_bind_concatenate)
 
 
 def _stack(axis: int, *arrays: Any) -> Any:
@@ -91,7 +233,7 @@ def _stack(axis: int, *arrays: Any) -> Any:
 
 
 def _stack_rule(g: Any, _y: Any, k: int, axis: int, *_arrays: Any) -> Any:
-    return g[(slice(None),) * (axis % g.ndim) + (k,)]
+    return g[_ALL * (axis % g.ndim) + (k,)]
 
 
 def _bind_stack(arrays: Any, axis: int = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -105,7 +247,75 @@ def _bind_stack(arrays: Any, axis: int = 0) -> tuple[tuple[Any, ...], dict[str, 
 numpy_row(np.stack, _stack_rule, kernel=_stack, variadic=True, bind=_bind_stack)
 
 
-# What is asked of a shape, not of the entries
+def _pieces(arrays: Any, ndim: int) -> list[Any]:
+    return [_with_axes(a, ndim) for a in arrays]
+
+
+@composition(np.vstack)
+def _vstack(tup: Any) -> Any:
+    return np.concatenate(_pieces(tup, 2), 0)
+
+
+@composition(np.hstack)
+def _hstack(tup: Any) -> Any:
+    pieces = _pieces(tup, 1)
+    return np.concatenate(pieces, 0 if pieces[0].ndim == 1 else 1)
+
+
+@composition(np.dstack)
+def _dstack(tup: Any) -> Any:
+    return np.concatenate(_pieces(tup, 3), 2)
+
+
+@composition(np.column_stack)
+def _column_stack(tup: Any) -> Any:
+    return np.concatenate([a.reshape(-1, 1) if np.ndim(a) < 2 else a for a in _pieces(tup, 1)], 1)
+
+
+@composition(np.append)
+def _append(arr: Any, values: Any, axis: int | None = None) -> Any:
+    return np.concatenate([a if hasattr(a, "shape") else np.asarray(a) for a in (arr, values)], axis)
+
+
+# Taking apart: slices
+
+
+@composition(np.array_split)
+def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    axis, n = axis % ary.ndim, ary.shape[axis]
+    if np.ndim(indices_or_sections) == 0:
+        sections = int(indices_or_sections)
+        if sections <= 0:
+            raise ArgumentError(f"the number of sections must be positive, got {sections}")
+        sizes = [n // sections + (k < n % sections) for k in range(sections)]
+        cuts = [sum(sizes[:k]) for k in range(sections + 1)]
+    else:
+        cuts = [0, *indices_or_sections, n]
+    return [ary[_ALL * axis + (slice(a, b),)] for a, b in itertools.pairwise(cuts)]
+
+
+@composition(np.split)
+def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    if np.ndim(indices_or_sections) == 0 and ary.shape[axis] % indices_or_sections:
+        raise ShapeError(
+            f"axis {axis} of shape {ary.shape} does not divide into {indices_or_sections} equal parts: "
+            f"use np.array_split"
+        )
+    return _array_split(ary, indices_or_sections, axis)
+
+
+composition(np.vsplit)(lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0))
+composition(np.hsplit)(lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1))
+composition(np.dsplit)(lambda ary, indices_or_sections: _split(ary, indices_or_sections, 2))
+
+if hasattr(np, "unstack"):  # NumPy 2.1
+
+    @composition(np.unstack)
+    def _unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+        return tuple(x[_ALL * (axis % x.ndim) + (k,)] for k in range(x.shape[axis]))
+
+
+# What is asked of a shape, not of the entries; and arrays made in the shape of another
 
 composition(np.shape)(lambda a: a.shape)
 composition(np.ndim)(lambda a: a.ndim)
@@ -114,3 +324,26 @@ composition(np.ndim)(lambda a: a.ndim)
 @composition(np.size)
 def _size(a: Any, axis: int | None = None) -> int:
     return int(a.size if axis is None else a.shape[axis])
+
+
+def _like(make: Callable[..., Any]) -> Callable[..., Any]:
+    def kernel(a: Any, *, shape: Any = None) -> Any:
+        return make(a, shape=shape)
+
+    return kernel
+
+
+def _full_like(a: Any, fill_value: Any, *, shape: Any = None) -> Any:
+    return np.full_like(a, fill_value, shape=shape)
+
+
+for _function in (np.zeros_like, np.ones_like, np.empty_like):
+    numpy_row(_function, None, kernel=_like(_function), note="no gradient flows")
+numpy_row(
+    np.full_like,
+    None,
+    lambda g, _y, _a, _fill_value, *, shape=None: unbroadcast(g, _fill_value.shape),
+    kernel=_full_like,
+    note="no gradient flows to the first argument",
+)
+numpy_row(np.copy, lambda g, _y, _a: g, kernel=lambda a: a.copy())

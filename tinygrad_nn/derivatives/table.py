@@ -56,6 +56,9 @@ class Blank:
         return int(np.prod(self.shape, dtype=np.int64))
 
 
+_REFUSED = frozenset({"out", "dtype"})
+
+
 class Row:
     """One row of the table: a function, the kernel that computes it, and a rule per argument.
 
@@ -184,6 +187,11 @@ class Row:
                 f"{self.name} takes at most {len(positional)} positional arguments on Tensors "
                 f"({', '.join(positional)}), {len(args)} were given; pass the others by keyword"
             )
+        for name, value in (*zip(positional, args, strict=False), *kwargs.items()):
+            if name in _REFUSED and value is not None:
+                raise NoDerivativeError(
+                    f"{self.name} on Tensors takes no {name}=: a Tensor is not written into, and converts by astype()"
+                )
         for name in kwargs:
             if name not in keywords and name not in positional[len(args) :]:
                 allowed = ", ".join((*positional[len(self.rules) :], *keywords)) or "none"
@@ -274,7 +282,7 @@ def differentiable(
     """
     if not callable(function):
         raise ArgumentError(f"differentiable needs a function, got {function!r}")
-    title = name or _name_of(function)
+    title = name or name_of(function)
     if isinstance(function, np.ufunc) or _is_numpy(function):
         if not rules:
             raise ArgumentError(f"{title} is NumPy's own: give one rule per argument (None: no gradient)")
@@ -301,7 +309,7 @@ def own(
         y = kernel(*args, **kwargs)
         return y[0] if row.pullback else y
 
-    row = Row(function, kernel, rules, name=name or _name_of(kernel), pullback=not rules, own=shipped, **options)
+    row = Row(function, kernel, rules, name=name or name_of(kernel), pullback=not rules, own=shipped, **options)
     add(row)
     return function
 
@@ -313,7 +321,7 @@ def numpy_row(
     **options: Any,
 ) -> None:
     """Add a row of the package's own for a NumPy function, with a faster or flatter kernel if need be."""
-    add(Row(function, kernel or function, rules, name=_name_of(function), own=True, **options))
+    add(Row(function, kernel or function, rules, name=name_of(function), own=True, **options))
 
 
 def add(row: Row) -> None:
@@ -344,13 +352,25 @@ def _is_numpy(function: Callable[..., Any]) -> bool:
     return getattr(function, "__module__", None) is not None and function.__module__.split(".")[0] == "numpy"
 
 
-def _name_of(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., Any]) -> str:
     name = getattr(function, "__name__", type(function).__name__)
     if isinstance(function, np.ufunc):
         return f"np.{name}"
     if _is_numpy(function):
         return f"{function.__module__.replace('numpy', 'np', 1)}.{name}"
     return str(name)
+
+
+def no_derivative(function: Callable[..., Any]) -> NoDerivativeError:
+    """The error for a function that the table does not have: it shows the lines that add it."""
+    name = name_of(function)
+    return NoDerivativeError(
+        f"{name} has no derivative rule here. Add one, with g the upstream gradient and y the result:\n"
+        f"    import tinygrad_nn as tn\n"
+        f"    tn.differentiable({name},\n"
+        f"                      lambda g, y, x: ...)   # one rule per argument, None for no gradient\n"
+        f"or call it on t.numpy() where no gradient is needed"
+    )
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:

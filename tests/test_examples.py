@@ -1,0 +1,212 @@
+"""The examples: each runs from anywhere, says what it should, and reaches the figures it must."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_nn as tn
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ("ten_points", "xor", "mnist")
+
+
+def run(script, *arguments, cwd):
+    """Run a script as a user does, also where the package is not installed."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "error", "COLUMNS": "80"}
+    command = [sys.executable, str(ROOT / "examples" / f"{script}.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def load(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # what importing mnist sets ends with the test
+    return importlib.import_module
+
+
+# As scripts
+
+KEY_LINES = {
+    "ten_points": ("A1 2-2-2", "accuracy", "slope twice", "Sigmoid", "total", "17", "lr 0.1, 200 epochs", "2.73"),
+    "xor": ("XOR 2-3-1", "1 xor 1 = 0", "as in the notebook", "Adam, lr 0.01", "0.988", "0.0003"),
+    "mnist": (
+        "B2 raw",
+        "B3 normalized",
+        "B4 standardized",
+        "precision",
+        "recall",
+        "f1",
+        "support",
+        "macro  weighted",
+        "B5 softmax",
+        "nan",
+        "0.66524",
+        "Modern recipe",
+        "not comparable",
+        "0.241 -> 0.0080",
+    ),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_quick_run(script, tmp_path):
+    done = run(script, "--quick", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [text for text in KEY_LINES[script] if text not in done.stdout] == []
+    assert "Beside the notebook" in done.stdout
+    assert done.stdout.isascii()
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "\r" not in done.stdout + done.stderr  # no progress bar where there is no terminal
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help(script, tmp_path):
+    done = run(script, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert all(option in done.stdout for option in ("--seed", "--seeds", "--quick"))
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("ten_points", ["--seeds", "0"], "'0' is not a whole number of 1 or more"),
+        ("xor", ["--seed", "-1"], "'-1' is not a whole number of 0 or more"),
+        ("xor", ["--sead", "1"], "--sead"),
+        ("mnist", ["--only", "colour"], "colour"),
+        ("mnist", ["--epochs", "many"], "'many'"),
+        ("mnist", ["--data", "nowhere"], "train-images-idx3-ubyte"),
+        ("mnist", ["--data", "nowhere", "--only", "raw"], "leave out --only"),
+    ],
+)
+def test_bad_arguments_end_with_one_line(script, arguments, message, tmp_path):
+    done = run(script, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_mnist_trains_on_a_folder_of_idx_files(tmp_path):
+    folder = Path(tn.__file__).parent / "_mnist"
+    done = run("mnist", "--quick", "--data", str(folder), "--seed", "7", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Modern recipe" in done.stdout
+    assert "seed 7" in done.stdout
+    assert "B2" not in done.stdout
+
+
+# Networks side by side are the same networks
+
+
+def assert_same(stack, networks):
+    for joined, *single in zip(stack.parameters(), *(n.parameters() for n in networks), strict=True):
+        for k, p in enumerate(single):
+            np.testing.assert_allclose(joined.numpy()[k].reshape(p.shape), p.numpy(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("hidden", [2, 3])
+def test_side_by_side_equals_one_by_one_with_gradient_descent(hidden, load):
+    example, common = load("ten_points"), load("_common")
+    networks = [example.sigmoid_network(hidden, seed) for seed in range(3)]
+    stack = common.side_by_side(networks)
+    for network in (stack, *networks):
+        example.train(network, 40)
+    assert_same(stack, networks)
+    assert example.predict(stack).shape == (3, 10, 2)
+
+
+def test_side_by_side_equals_one_by_one_with_adam(load):
+    example, common = load("ten_points"), load("_common")
+    networks = [example.a3_network(seed) for seed in range(3)]
+    stack = common.side_by_side(networks)
+    for network in (stack, *networks):
+        example.train_adam(network, 200, 0.01)
+    assert_same(stack, networks)
+
+
+def test_side_by_side_equals_one_by_one_for_xor(load):
+    example, common = load("xor"), load("_common")
+    networks = [example.build(seed) for seed in range(3)]
+    stack = common.side_by_side(networks)
+    histories = [example.train(n, tn.optim.SGD(n.parameters(), lr=0.1), 200) for n in (stack, *networks)]
+    assert_same(stack, networks)
+    np.testing.assert_allclose(histories[0], np.stack(histories[1:], axis=1), rtol=0, atol=1e-12)
+
+
+# The figures
+
+
+@pytest.mark.parametrize(("hidden", "least"), [(2, 80), (3, 85)])
+def test_ten_points_learn_in_40_epochs(hidden, least, load):
+    example, common = load("ten_points"), load("_common")
+    stack = common.side_by_side([example.sigmoid_network(hidden, seed) for seed in range(100)])
+    example.train(stack, 40)
+    assert np.sum(example.accuracy(example.predict(stack)) == 1) >= least
+
+
+def test_ten_points_by_hand_and_with_the_slip(load):
+    example = load("ten_points")
+    network = example.sigmoid_network(3, 4)
+    by_hand = example.train_by_hand(network, 40)
+    slip = example.train_by_hand(network, 40, slip=True)
+    example.train(network, 40)
+    np.testing.assert_allclose(by_hand, example.predict(network), rtol=0, atol=1e-12)
+    assert example.accuracy(slip) == 0.5
+    assert example.error_sum(slip) == pytest.approx(2.7, abs=0.1)
+
+
+def test_xor_learns_from_most_seeds(load):
+    example, common = load("xor"), load("_common")
+    stack = common.side_by_side([example.build(seed) for seed in range(100)])
+    last = example.train(stack, tn.optim.SGD(stack.parameters(), lr=0.1), 1000)[-1]
+    assert np.sum(last < 0.001) >= 60
+    np.testing.assert_allclose(last[last >= 0.1], 0.279, atol=0.001)
+
+
+def test_mnist_modern_recipe(tmp_path):
+    done = run("mnist", "--only", "modern", "--seeds", "2", cwd=tmp_path)
+    accuracies = [float(found) for found in re.findall(r"accuracy (0\.\d+)", done.stdout)]
+    assert len(accuracies) == 2
+    assert min(accuracies) >= 0.86
+
+
+def test_mnist_image_by_image_equals_the_formulas(load, capsys):
+    example = load("mnist")
+    mnist = tn.data.Mnist(*(part[:100] for part in tn.data.load_mnist_subset()))
+    (result,) = example.run_notebook("normalized", mnist, 2, range(1))
+    capsys.readouterr()
+
+    rng = np.random.default_rng(0)
+    layers = [[rng.uniform(-0.5, 0.5, shape) for shape in ((n, m), (m,))] for n, m in ((784, 100), (100, 50), (50, 10))]
+    images, targets = tn.data.normalize(mnist.train_images.reshape(100, 784)), tn.data.one_hot(mnist.train_labels, 10)
+    errors = []
+    for _ in range(2):
+        errors.append(0)
+        for x, y in zip(images, targets, strict=True):
+            outputs = [x]
+            for W, b in layers:
+                outputs.append(np.tanh(outputs[-1] @ W + b))
+            errors[-1] += np.mean((y - outputs[-1]) ** 2) / 100
+            upstream = 2 * (outputs[-1] - y) / y.size
+            for k in (2, 1, 0):
+                W, b = layers[k]
+                dZ = upstream * (1 - outputs[k + 1] ** 2)
+                upstream = dZ @ W.T
+                W -= 0.1 * np.outer(outputs[k], dZ)
+                b -= 0.1 * dZ
+    np.testing.assert_allclose(result.errors, errors, rtol=1e-9)
+    predicted = tn.data.normalize(mnist.test_images.reshape(100, 784))
+    for W, b in layers:
+        predicted = np.tanh(predicted @ W + b)
+    assert result.report.accuracy == tn.metrics.accuracy(mnist.test_labels, predicted)

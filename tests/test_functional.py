@@ -1,0 +1,479 @@
+"""Activations and losses: invariances, tails, targets, and gradients against two oracles."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_nn as tn
+from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
+
+F = tn.functional
+seeds = st.integers(0, 2**32 - 1)
+shapes = st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple)
+spreads = st.sampled_from([0.1, 1.0, 10.0, 300.0])
+reductions = st.sampled_from(["mean", "sum", "none"])
+NORMALISING = [F.softmax, F.log_softmax, F.logsumexp]
+
+
+def draw(seed, shape, spread=1.0):
+    return np.random.default_rng(seed).normal(0, spread, shape)
+
+
+def leaf(array):
+    return tn.Tensor(array, requires_grad=True)
+
+
+def labels_for(rng, shape):
+    return rng.integers(shape[-1], size=shape[:-1])
+
+
+def one_hot(labels, classes):
+    return (np.asarray(labels)[..., None] == np.arange(classes)).astype(float)
+
+
+def axes(data, shape):
+    return data.draw(st.integers(-len(shape), len(shape) - 1))
+
+
+# softmax, log_softmax, logsumexp
+
+
+@given(data=st.data(), seed=seeds, shape=shapes, spread=spreads)
+def test_softmax_gives_probabilities_in_the_order_of_the_scores(data, seed, shape, spread):
+    x, axis = draw(seed, shape, spread), axes(data, shape)
+    p = F.softmax(x, axis=axis)
+    assert p.shape == shape
+    assert np.all((p >= 0) & (p <= 1))
+    np.testing.assert_allclose(p.sum(axis=axis), 1, rtol=1e-14)
+    assert np.all(np.diff(np.take_along_axis(p, x.argsort(axis=axis), axis), axis=axis) >= 0)
+
+
+@pytest.mark.parametrize("function", NORMALISING)
+@given(data=st.data(), seed=seeds, shape=shapes, shift=st.sampled_from([-1e6, -1024.0, 0.5, 1024.0, 1e6]))
+def test_a_shift_of_all_scores_changes_only_logsumexp_and_by_just_that(function, data, seed, shape, shift):
+    x, axis = np.round(draw(seed, shape, 4), 2), axes(data, shape)
+    moved = function(x + shift, axis=axis) - (shift if function is F.logsumexp else 0)
+    np.testing.assert_allclose(moved, function(x, axis=axis), rtol=0, atol=4e-16 * max(abs(shift), 40))
+
+
+@given(data=st.data(), seed=seeds, shape=shapes, spread=spreads)
+def test_the_three_fit_together(data, seed, shape, spread):
+    x, axis = draw(seed, shape, spread), axes(data, shape)
+    log_p, total = F.log_softmax(x, axis=axis), F.logsumexp(x, axis=axis, keepdims=True)
+    np.testing.assert_allclose(np.exp(log_p), F.softmax(x, axis=axis), rtol=1e-12)
+    np.testing.assert_allclose(log_p, x - total, rtol=1e-14, atol=2e-15 * (1 + abs(x).max()))
+    assert np.array_equal(F.logsumexp(x, axis=axis), np.squeeze(total, axis=axis))
+
+
+@given(seed=seeds, n=st.integers(1, 6), spread=spreads)
+def test_values_against_mpmath(seed, n, spread):
+    x = draw(seed, (n,), spread)
+    with mpmath.workdps(40):
+        total = mpmath.fsum(mpmath.exp(mpmath.mpf(v)) for v in x)
+        p = [float(mpmath.exp(mpmath.mpf(v)) / total) for v in x]
+        log_p = [float(mpmath.mpf(v) - mpmath.log(total)) for v in x]
+        expected = float(mpmath.log(total))
+    # the exponent's rounding counts: exp(-600) has 600 times the error of its argument
+    assert np.all(abs(F.softmax(x) - p) <= 1e-15 * (10 + np.ptp(x)) * np.array(p) + 1e-307)
+    np.testing.assert_allclose(F.log_softmax(x), log_p, rtol=4e-15, atol=1e-15)
+    np.testing.assert_allclose(F.logsumexp(x), expected, rtol=4e-15, atol=1e-15 * abs(x).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("far", [1e4, 3e38])
+def test_far_scores_neither_overflow_nor_warn(dtype, far):
+    x = np.array([[far, -far, 0], [-far, -far, -far], [0, 0, far], [far, far, far]], dtype)
+    p = [[1, 0, 0], [1 / 3] * 3, [0, 0, 1], [1 / 3] * 3]
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        if far < 1e38:  # the difference of the scores is a number
+            np.testing.assert_allclose(F.softmax(x), p, rtol=1e-6)
+            np.testing.assert_allclose(F.log_softmax(x)[0], [0, -2 * far, -far])
+            np.testing.assert_allclose(F.logsumexp(x), [far, -far + math.log(3), far, far + math.log(3)], rtol=1e-6)
+            t = leaf(x)
+            F.cross_entropy(t, np.array([1, 0, 2, 0])).backward()
+            np.testing.assert_allclose(t.grad, (p - one_hot([1, 0, 2, 0], 3)) / 4, rtol=1e-6, atol=1e-7)
+        else:
+            np.testing.assert_allclose(F.softmax(x[1:]), p[1:], rtol=1e-6)
+        for function in (F.sigmoid, F.relu, F.tanh):
+            t = leaf(x)
+            y = function(t)
+            y.backward(np.ones_like(x))
+            assert np.all(np.isfinite(y.data))
+            assert np.all(np.isfinite(t.grad))
+        t = leaf(x)
+        loss = F.binary_cross_entropy_with_logits(t, (x > 0).astype(dtype), "none")
+        loss.backward(np.ones_like(x))
+        assert loss.dtype == dtype
+        assert np.all(np.isfinite(loss.data))
+        assert np.all(np.isfinite(t.grad))
+    assert {F.softmax(x[3]).dtype, F.log_softmax(x[3]).dtype, F.logsumexp(x[3]).dtype} == {np.dtype(dtype)}
+
+
+def test_infinite_scores():
+    x = np.array([0.0, -np.inf, 0.0])
+    assert F.softmax(x).tolist() == [0.5, 0, 0.5]
+    np.testing.assert_allclose(F.log_softmax(x), [-math.log(2), -np.inf, -math.log(2)])
+    np.testing.assert_allclose(F.logsumexp(x), math.log(2))
+    assert F.logsumexp(np.array([0.0, np.inf])) == np.inf
+
+
+def test_logsumexp_over_all_axes():
+    x = draw(0, (3, 4))
+    np.testing.assert_allclose(F.logsumexp(x, axis=None), np.log(np.exp(x).sum()), rtol=1e-14)
+
+
+# Arrays and Tensors
+
+
+def calls(rng, shape):
+    """Every function of the room on arrays of one shape: name, function of one argument, array."""
+    x, y = rng.normal(0, 2, shape), rng.normal(0, 2, shape)
+    probabilities = F.softmax(y)
+    labels = labels_for(rng, shape)
+    seed = int(rng.integers(2**32))
+    yield "tanh", F.tanh, x
+    yield "sigmoid", F.sigmoid, x
+    yield "relu", F.relu, x
+    yield "softmax", F.softmax, x
+    yield "log_softmax", F.log_softmax, x
+    yield "logsumexp", F.logsumexp, x
+    yield "logsumexp, keepdims", lambda t: F.logsumexp(t, axis=0, keepdims=True), x
+    yield "dropout", lambda t: F.dropout(t, 0.4, rng=np.random.default_rng(seed)), x
+    yield "half_squared_error", lambda t: F.half_squared_error(t, y), x
+    yield "half_squared_error, target", lambda t: F.half_squared_error(y, t), x
+    for r in ("mean", "sum", "none"):
+        yield f"mse_loss, {r}", lambda t, r=r: F.mse_loss(t, y, r), x
+        yield f"mse_loss, target, {r}", lambda t, r=r: F.mse_loss(y, t, r), x
+        yield f"cross_entropy, labels, {r}", lambda t, r=r: F.cross_entropy(t, labels, r), x
+        yield f"cross_entropy, probabilities, {r}", lambda t, r=r: F.cross_entropy(t, probabilities, r), x
+        yield f"cross_entropy, target, {r}", lambda t, r=r: F.cross_entropy(y, t, r), probabilities
+        yield f"bce, {r}", lambda t, r=r: F.binary_cross_entropy_with_logits(t, probabilities, r), x
+        yield f"bce, target, {r}", lambda t, r=r: F.binary_cross_entropy_with_logits(y, t, r), probabilities
+
+
+def test_every_function_of_the_room_is_among_the_calls():
+    names = {name.split(",")[0] for name, _, _ in calls(np.random.default_rng(0), (2, 2))}
+    assert names == {n.replace("binary_cross_entropy_with_logits", "bce") for n in F.__all__}
+
+
+@given(seed=seeds, shape=shapes)
+def test_arrays_give_arrays_with_the_same_numbers_as_tensors(seed, shape):
+    for name, function, x in calls(np.random.default_rng(seed), shape):
+        kept = x.copy()
+        array, tensor, traced = function(x), function(tn.Tensor(x)), function(leaf(x))
+        assert isinstance(array, np.ndarray | np.floating), name
+        assert isinstance(tensor, tn.Tensor), name
+        assert not tensor.requires_grad, name
+        assert traced.requires_grad, name
+        assert np.array_equal(array, tensor.numpy()), name
+        assert np.array_equal(array, traced.numpy()), name
+        assert np.array_equal(x, kept), name
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint64, np.bool_])
+def test_integers_count_as_the_numbers_that_they_are(dtype):
+    info = None if dtype is np.bool_ else np.iinfo(np.int8 if dtype is np.int64 else dtype)
+    x = np.array([[True, False, True]] if info is None else [[info.min, 3, min(info.max, 255)], [1, 0, 2]]).astype(
+        dtype
+    )
+    y = x[:, ::-1]
+    one_or_zero = (y > 1).astype(dtype)
+    pairs = [
+        *((lambda t, f=f: f(t), x) for f in NORMALISING),
+        *((lambda t, f=f: f(t, y.astype(t.dtype)), x) for f in (F.mse_loss, F.half_squared_error)),
+        (lambda t: F.binary_cross_entropy_with_logits(t, one_or_zero.astype(t.dtype)), x),
+        (lambda t: F.cross_entropy(t, one_or_zero.astype(t.dtype)), x),
+        (lambda t: F.cross_entropy(t, np.zeros(len(x), np.uint8)), x),
+        (lambda t: F.dropout(t, 0.5, rng=np.random.default_rng(0)), x),
+    ]
+    for function, array in pairs:
+        expected = function(array.astype(np.float64))
+        for result in (function(array), function(tn.Tensor(array)).numpy()):
+            assert result.dtype == np.float64
+            np.testing.assert_allclose(result, expected, rtol=1e-14)
+
+
+@given(seed=seeds, shape=shapes)
+def test_float32_stays_float32_in_values_and_gradients(seed, shape):
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((2, *shape)).astype(np.float32)
+    p, labels = F.softmax(y), labels_for(rng, shape)
+    for function in (
+        F.tanh,
+        F.sigmoid,
+        F.relu,
+        *NORMALISING,
+        lambda t: F.dropout(t, 0.5, rng=rng),
+        lambda t: F.mse_loss(t, y),
+        lambda t: F.mse_loss(t, y.tolist()),
+        lambda t: F.half_squared_error(t, y),
+        lambda t: F.cross_entropy(t, p),
+        lambda t: F.cross_entropy(t, p.tolist()),
+        lambda t: F.cross_entropy(t, labels),
+        lambda t: F.binary_cross_entropy_with_logits(t, p),
+    ):
+        t = leaf(x)
+        loss = function(t)
+        assert loss.dtype == np.float32
+        loss.backward(np.ones(loss.shape))
+        assert t.grad.dtype == np.float32
+
+
+# Gradients
+
+
+@given(seed=seeds, shape=shapes)
+def test_gradients_along_random_directions_equal_complex_step(seed, shape):
+    rng = np.random.default_rng(seed)
+    for name, function, x in calls(rng, shape):
+        if name in {"relu", "bce, mean", "bce, sum", "bce, none"}:
+            continue  # np.maximum has a kink, np.logaddexp takes no complex numbers
+        t, u = leaf(x), rng.standard_normal(shape)
+        y = function(t)
+        v = rng.standard_normal(y.shape)
+        y.backward(v)
+        h = 1e-30
+        slope = np.imag(function(x + 1j * h * u)) / h
+        scale = np.sum(abs(v) * (abs(slope) + 1)) + np.sum(abs(t.grad * u))
+        assert abs(np.sum(t.grad * u) - np.sum(v * slope)) <= 1e-13 * scale, name
+
+
+@given(seed=seeds, shape=shapes)
+def test_gradients_along_random_directions_equal_central_differences_in_long_double(seed, shape):
+    rng = np.random.default_rng(seed)
+    for name, function, x in calls(rng, shape):
+        t, u = leaf(x), rng.standard_normal(shape)
+        y = function(t)
+        v = rng.standard_normal(y.shape)
+        y.backward(v)
+        h = np.longdouble(1e-6)
+        if name == "relu":
+            u = np.where(abs(x) > 1e-4, u, 0)  # not across the kink
+        above, below = (function(x.astype(np.longdouble) + s * h * u) for s in (1, -1))
+        slope = (above - below) / (2 * h)
+        scale = np.sum(abs(v) * (abs(slope) + 1)) + np.sum(abs(t.grad * u))
+        assert abs(np.sum(t.grad * u) - np.sum(v * slope)) <= 1e-9 * scale, name
+
+
+@given(seed=seeds, n=st.integers(1, 4), classes=st.integers(1, 4))
+def test_second_derivatives_of_losses_equal_their_formulas(seed, n, classes):
+    rng = np.random.default_rng(seed)
+    x, u = rng.standard_normal((2, n, classes))
+    labels = rng.integers(classes, size=n)
+    t = leaf(x)
+    (g,) = tn.gradients(F.cross_entropy(t, labels), [t], create_graph=True)
+    (hvp,) = tn.gradients((g * u).sum(), [t])
+    p = F.softmax(x)
+    np.testing.assert_allclose(hvp.numpy(), p * (u - np.sum(p * u, axis=-1, keepdims=True)) / n, rtol=0, atol=1e-13)
+    t = leaf(x)
+    (g,) = tn.gradients(F.binary_cross_entropy_with_logits(t, rng.random((n, classes)), "sum"), [t], create_graph=True)
+    (hvp,) = tn.gradients((g * u).sum(), [t])
+    s = 1 / (1 + np.exp(-x))
+    np.testing.assert_allclose(hvp.numpy(), s * (1 - s) * u, rtol=0, atol=1e-13)
+
+
+# Mean squared error
+
+
+@given(seed=seeds, shape=shapes)
+def test_squared_errors_and_their_reductions(seed, shape):
+    x, y = draw(seed, (2, *shape))
+    each = [(a - b) ** 2 for a, b in zip(x.ravel(), y.ravel(), strict=True)]
+    np.testing.assert_allclose(F.mse_loss(x, y), math.fsum(each) / len(each), rtol=1e-14)
+    np.testing.assert_allclose(F.mse_loss(x, y, "sum"), math.fsum(each), rtol=1e-14)
+    np.testing.assert_allclose(F.mse_loss(x, y, "none"), np.reshape(each, shape), rtol=1e-14)
+    np.testing.assert_allclose(F.half_squared_error(x, y), 0.5 * math.fsum(each), rtol=1e-14)
+
+
+PAIRED = [F.mse_loss, F.half_squared_error, F.binary_cross_entropy_with_logits]
+
+
+@pytest.mark.parametrize("loss", PAIRED)
+@pytest.mark.parametrize(
+    ("one", "two"), [((4,), (4, 1)), ((4, 1), (4,)), ((4, 3), (3,)), ((1,), ()), ((2, 3), (3, 2)), ((1, 3), (2, 3))]
+)
+def test_losses_never_broadcast(loss, one, two):
+    for wrap in (np.asarray, tn.Tensor, leaf):
+        with pytest.raises(ShapeError, match="must have one shape") as caught:
+            loss(wrap(np.zeros(one)), np.zeros(two))
+        assert str(one) in str(caught.value)
+        assert str(two) in str(caught.value)
+        with pytest.raises(ShapeError):
+            loss(np.zeros(one), wrap(np.zeros(two)))
+    with pytest.raises(ShapeError):
+        loss(np.zeros(one), np.zeros(two).tolist())
+
+
+@pytest.mark.parametrize("loss", PAIRED)
+def test_targets_may_be_lists_and_keep_their_fractions(loss):
+    whole = np.array([1, 2])
+    fractions = [0.5, 0.25]
+    expected = loss(whole.astype(float), np.array(fractions))
+    assert loss(whole, fractions) == expected
+    assert loss(tn.Tensor(whole), fractions).item() == expected
+    assert loss([1.0, 2.0], fractions) == expected
+    assert loss(2.0, 0.5) == loss(np.array(2.0), np.array(0.5))
+
+
+@pytest.mark.parametrize("loss", [F.mse_loss, F.cross_entropy, F.binary_cross_entropy_with_logits])
+@pytest.mark.parametrize("reduction", ["avg", "", None, True])
+def test_unknown_reductions(loss, reduction):
+    with pytest.raises(ArgumentError, match="is none of 'mean', 'sum', 'none'"):
+        loss(np.zeros((2, 3)), np.zeros((2, 3)), reduction)
+
+
+# Cross-entropy
+
+
+@given(seed=seeds, shape=shapes, spread=spreads, reduction=reductions)
+def test_indices_one_hot_rows_and_probabilities_agree(seed, shape, spread, reduction):
+    rng = np.random.default_rng(seed)
+    x, labels = rng.normal(0, spread, shape), labels_for(rng, shape)
+    rows = one_hot(labels, shape[-1])
+    results = {}
+    forms = {
+        "indices": labels,
+        "uint8": labels.astype(np.uint8),
+        "Tensor": tn.Tensor(labels),
+        "list": labels.tolist(),
+        "one-hot": rows,
+        "one-hot int": rows.astype(int),
+        "one-hot bool": rows.astype(bool),
+        "one-hot list": rows.tolist(),
+        "one-hot Tensor": tn.Tensor(rows),
+        "probabilities": 0.5 * rows + 0.5 * rows,
+    }
+    for form, target in forms.items():
+        t = leaf(x)
+        loss = F.cross_entropy(t, target, reduction)
+        v = np.random.default_rng(seed).standard_normal(loss.shape)
+        loss.backward(v)
+        results[form] = loss.numpy(), t.grad
+    value, gradient = results.pop("indices")
+    scale = 1 + abs(value).max()
+    for form, (other, slope) in results.items():
+        np.testing.assert_allclose(other, value, rtol=1e-14, atol=1e-15 * scale, err_msg=form)
+        np.testing.assert_allclose(slope, gradient, rtol=1e-13, atol=1e-15, err_msg=form)
+
+
+@given(seed=seeds, shape=shapes, spread=spreads, reduction=reductions)
+def test_cross_entropy_is_the_mean_of_minus_log_softmax_at_the_class(seed, shape, spread, reduction):
+    rng = np.random.default_rng(seed)
+    x, labels = rng.normal(0, spread, shape), labels_for(rng, shape)
+    each = np.array(
+        [
+            mpmath.log(mpmath.fsum(mpmath.exp(mpmath.mpf(v) - mpmath.mpf(row[k])) for v in row))
+            for row, k in zip(x.reshape(-1, shape[-1]), labels.ravel(), strict=True)
+        ],
+        float,
+    )
+    expected = {"mean": each.mean(), "sum": each.sum(), "none": each.reshape(shape[:-1])}[reduction]
+    np.testing.assert_allclose(
+        F.cross_entropy(x, labels, reduction), expected, rtol=1e-13, atol=1e-15 * (1 + abs(x).max()) * each.size
+    )
+
+
+@given(seed=seeds, shape=shapes)
+def test_cross_entropy_with_probabilities_is_linear_in_them_and_least_at_the_softmax(seed, shape):
+    rng = np.random.default_rng(seed)
+    x, p, q = rng.standard_normal((3, *shape))
+    p, q = F.softmax(p), F.softmax(q)
+    mixed = F.cross_entropy(x, 0.25 * p + 0.75 * q)
+    np.testing.assert_allclose(mixed, 0.25 * F.cross_entropy(x, p) + 0.75 * F.cross_entropy(x, q), rtol=1e-13)
+    assert F.cross_entropy(np.log(p), p) <= F.cross_entropy(x, p) * (1 + 1e-14)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        ([0, 3], ArgumentError, r"the target names classes 0 to 3, the logits have 3 \(0 to 2\)"),
+        ([-1, 0], ArgumentError, "names classes -1 to 0"),
+        ([0.0, 1.0], DTypeError, r"class indices are integers, the target is float64: write target\.astype\(int\)"),
+        ([True, False], DTypeError, "class indices are integers, the target is bool"),
+        ([[0], [1]], ShapeError, r"class indices of shape \(2,\) or one-hot rows of shape \(2, 3\).*\(2, 1\)"),
+        ([0, 1, 2], ShapeError, r"has shape \(3,\)"),
+        ([[1, 0], [0, 1]], ShapeError, r"has shape \(2, 2\)"),
+        (1, ShapeError, r"has shape \(\)"),
+        (["a", "b"], DTypeError, "class indices are integers"),
+    ],
+)
+def test_targets_that_cross_entropy_refuses(target, error, message):
+    x = draw(0, (2, 3))
+    for logits in (x, leaf(x)):
+        for form in (target, np.array(target), *([] if "a" in str(target) else [tn.Tensor(target)])):
+            with pytest.raises(error, match=message):
+                F.cross_entropy(logits, form)
+
+
+def test_cross_entropy_of_a_single_row_and_of_images():
+    x = draw(0, (3,))
+    np.testing.assert_allclose(F.cross_entropy(x, 1), -F.log_softmax(x)[1])
+    np.testing.assert_allclose(F.cross_entropy(x, np.int64(1)), -F.log_softmax(x)[1])
+    t = leaf(x)
+    F.cross_entropy(t, 1).backward()
+    np.testing.assert_allclose(t.grad, F.softmax(x) - one_hot(1, 3), rtol=1e-14)
+    images, labels = draw(0, (2, 4, 5, 3)), np.random.default_rng(0).integers(3, size=(2, 4, 5))
+    assert F.cross_entropy(images, labels, "none").shape == (2, 4, 5)
+    with pytest.raises(ShapeError, match="classes along the last axis"):
+        F.cross_entropy(1.0, 0)
+
+
+# Binary cross-entropy
+
+
+@given(seed=seeds, spread=st.sampled_from([1.0, 30.0, 700.0, 1e5]))
+def test_binary_cross_entropy_keeps_its_digits_in_both_tails(seed, spread):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0, spread, 6)
+    t = np.array([0.0, 1.0, 0.0, 1.0, rng.random(), rng.random()])
+    expected, slopes = [], []
+    with mpmath.workdps(60):
+        for logit, target in zip(map(mpmath.mpf, x), map(mpmath.mpf, t), strict=True):
+            yes, no = mpmath.log1p(mpmath.exp(-logit)), mpmath.log1p(mpmath.exp(logit))
+            expected.append(float(target * yes + (1 - target) * no))
+            slopes.append(float((1 - target) / (1 + mpmath.exp(-logit)) - target / (1 + mpmath.exp(logit))))
+    a = leaf(x)
+    loss = F.binary_cross_entropy_with_logits(a, t, "none")
+    np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-14, atol=1e-320)
+    loss.backward(np.ones(6))
+    # both tails to full precision where the target is 0 or 1, absolutely in between
+    error, size = abs(a.grad - slopes), np.abs(slopes)
+    assert np.all(error[:4] <= 2e-15 * (2 + abs(x[:4])) * size[:4] + 1e-307)
+    assert np.all(error[4:] <= 1e-15)
+
+
+@given(seed=seeds, shape=shapes, reduction=reductions)
+def test_binary_cross_entropy_is_the_cross_entropy_of_two_classes(seed, shape, reduction):
+    rng = np.random.default_rng(seed)
+    x, labels = rng.normal(0, 5, shape), rng.integers(2, size=shape)
+    pairs = np.stack([np.zeros(shape), x], axis=-1)
+    for target in (labels, labels.astype(float), labels.astype(bool), labels.tolist()):
+        np.testing.assert_allclose(
+            F.binary_cross_entropy_with_logits(x, target, reduction),
+            F.cross_entropy(pairs, labels, reduction),
+            rtol=1e-12,
+            atol=1e-14,
+        )
+
+
+# Dropout as a function (its statistics: test_nn.py)
+
+
+def test_dropout_with_p_0_returns_its_input_and_draws_nothing():
+    rng, x = np.random.default_rng(0), np.ones(3)
+    assert F.dropout(x, 0, rng=rng) is x
+    assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
+
+
+def test_no_function_warns_on_ordinary_input():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _, function, x in calls(np.random.default_rng(0), (3, 4)):
+            function(leaf(x)).sum().backward()

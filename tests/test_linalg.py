@@ -1,0 +1,368 @@
+"""Linear algebra beyond the laws: singular points, conventions, refusals, and what a product costs."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import weakref
+
+import numpy as np
+import pytest
+from domains import DOMAINS, Draw, linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinygrad_nn as tn
+from tinygrad_nn import engine
+from tinygrad_nn.derivatives import COMPOSITIONS, TABLE
+from tinygrad_nn.errors import ArgumentError, NoDerivativeError, ShapeError
+from tinygrad_nn.tensor import leaf
+
+
+def made_in(function):
+    """The module of the table that a row or a composition stands in."""
+    rules = TABLE[function].rules if function in TABLE else (COMPOSITIONS[function],)
+    return next((rule.__module__.split(".")[-1] for rule in rules if rule is not None), "")
+
+
+ROOMS = ("linalg", "matrices", "decompositions")
+LINALG = [f for f in DOMAINS if made_in(f) in ROOMS]
+
+
+def gradient(function, x):
+    t = tn.Tensor(x, requires_grad=True)
+    return tn.gradients(function(t), [t])[0].numpy()
+
+
+def hessian(function, x):
+    """Second derivatives of a function with one result, a row for each entry of `x`."""
+    t = tn.Tensor(x, requires_grad=True)
+    (first,) = tn.gradients(function(t), [t], create_graph=True)
+    rows = [tn.gradients(first[i], [t], retain_graph=True)[0].numpy() for i in np.ndindex(x.shape)]
+    return np.reshape(rows, (x.size, x.size))
+
+
+@pytest.mark.parametrize("function", LINALG, ids=lambda f: f"{f.__module__}.{f.__name__}")
+@settings(max_examples=8)
+@given(data=st.data())
+def test_float32_stays_float32_inside_the_rules_and_at_second_order(function, data):
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    casts = []
+    fit = engine._fit
+
+    def noted(part, shape, node, k, parent):
+        if made_in(node.row.function) in ROOMS and part.dtype != np.float32:
+            casts.append((node.row.name, part.dtype))
+        return fit(part, shape, node, k, parent)
+
+    xs = [leaf(a.astype(np.float32)) for a in case.arrays]
+    with pytest.MonkeyPatch.context() as patch:
+        y = case.call(*xs)
+        assert y.dtype == np.float32
+        v = tn.Tensor(d.rng.standard_normal(y.shape).astype(np.float32))
+        patch.setattr(engine, "_fit", noted)
+        firsts = tn.gradients(y, xs, gradient=v, create_graph=True)
+        total = sum((g * 2).sum() for g in firsts) + xs[0].sum()
+        tn.gradients(total, xs)
+    assert casts == []
+
+
+# Determinants
+
+
+def cofactors(a):
+    n = len(a)
+    rest = [[j for j in range(n) if j != i] for i in range(n)]
+    return np.array(
+        [[(-1) ** (i + j) * np.linalg.det(a[np.ix_(rest[i], rest[j])]) for j in range(n)] for i in range(n)]
+    )
+
+
+@given(n=st.integers(1, 7), missing=st.integers(0, 2), data=st.data())
+def test_det_has_the_cofactors_as_gradient_whatever_the_rank(n, missing, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    a = rng.integers(-3, 4, (n, n)).astype(float)
+    for i in data.draw(st.permutations(range(n)))[:missing]:
+        a[i] = 2 * a[(i + 1) % n] if data.draw(st.booleans()) else 0
+    expected = cofactors(a)
+    scale = np.max(np.abs(expected)) + np.linalg.norm(a) ** (n - 1)
+    np.testing.assert_allclose(gradient(np.linalg.det, a), expected, atol=1e-13 * scale)
+
+
+@pytest.mark.parametrize(
+    "a",
+    [
+        np.zeros((1, 1)),
+        np.zeros((2, 2)),
+        np.zeros((3, 3)),
+        np.arange(9.0).reshape(3, 3),
+        np.arange(1.0, 10).reshape(3, 3),
+        np.array([[16.0, 2, 3, 13], [5, 11, 10, 8], [9, 7, 6, 12], [4, 14, 15, 1]]),
+        np.diag([3.0, 2.0, 1.0, 0.0, 0.5]),
+        np.eye(5),
+    ],
+    ids=lambda a: f"{a.shape[0]}: {a.ravel()[:3]}",
+)
+def test_second_derivatives_of_det_at_singular_matrices(a):
+    n = len(a)
+    expected = np.zeros((n * n, n * n))
+    for p, q in np.ndindex(n * n, n * n):  # det is linear in each entry: differences are exact
+        ends = []
+        for s, t in itertools.product((1, -1), repeat=2):
+            moved = a.copy()
+            moved.flat[p] += s
+            moved.flat[q] += t
+            ends.append(s * t * np.linalg.det(moved))
+        expected[p, q] = 0 if p == q else sum(ends) / 4
+    np.testing.assert_allclose(hessian(np.linalg.det, a), expected, atol=1e-11 * (1 + np.abs(expected).max()))
+
+
+def test_det_of_a_stack_with_singular_and_regular_matrices():
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((3, 6, 6))
+    a[1, 2] = 0
+    got = gradient(lambda t: np.linalg.det(t).sum(), a)
+    for one, expected in zip(got, map(cofactors, a), strict=True):
+        np.testing.assert_allclose(one, expected, rtol=1e-10, atol=1e-12 * np.abs(expected).max())
+
+
+def test_slogdet_passes_nothing_through_the_sign_and_refuses_singular_matrices():
+    a = np.array([[2.0, 1.0], [1.0, 3.0]])
+    assert not gradient(lambda t: np.linalg.slogdet(t).sign, a).any()
+    t = tn.Tensor(np.ones((2, 2)), requires_grad=True)
+    logabsdet = np.linalg.slogdet(t).logabsdet
+    assert logabsdet.item() == -np.inf
+    with pytest.raises(np.linalg.LinAlgError):
+        logabsdet.backward()
+
+
+# Norms
+
+
+@pytest.mark.parametrize("order", [None, 1, 2, 3, 0.5, -1, -0.5, np.inf, -np.inf])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.filterwarnings("ignore:divide by zero")  # NumPy's own, for negative orders
+def test_norms_of_zero_vectors_have_gradient_0_at_every_order(order, keepdims):
+    x = np.array([[0.0, 0.0], [3.0, 4.0]])
+    t = tn.Tensor(x, requires_grad=True)
+    y = np.linalg.norm(t, order, axis=1, keepdims=keepdims)
+    (first,) = tn.gradients(y.sum(), [t], create_graph=True)
+    assert not first.numpy()[0].any()
+    assert first.numpy()[1].any()
+    (second,) = tn.gradients((first * first).sum() + 0 * t.sum(), [t])
+    assert not second.numpy()[0].any()
+    assert np.isfinite(second.numpy()).all()
+
+
+@pytest.mark.parametrize("order", ["fro", "nuc", 1, 2, np.inf, -1, -2, -np.inf])
+def test_norms_of_the_zero_matrix_have_gradient_0(order):
+    assert not gradient(lambda t: np.linalg.norm(t, order), np.zeros((2, 3))).any()
+
+
+@pytest.mark.parametrize("order", [0.5, 0.9, 1.5, 3, -1, -2])
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_an_entry_of_0_gets_gradient_0_and_spoils_no_other(order):
+    x = np.array([0.0, 2.0, -3.0])
+    g = gradient(lambda t: np.linalg.norm(t, order), x)
+    assert g[0] == 0
+    if order > 0:
+        np.testing.assert_allclose(g[1:], gradient(lambda t: np.linalg.norm(t, order), x[1:]), rtol=1e-14)
+    else:  # the norm is 0 wherever the first entry is
+        assert not g.any()
+
+
+def test_second_derivative_of_the_norm_where_an_entry_is_0():
+    x = np.array([0.0, 3.0, 4.0])
+    expected = np.eye(3) / 5 - np.outer(x, x) / 125
+    np.testing.assert_allclose(hessian(np.linalg.norm, x), expected, atol=1e-15)
+
+
+def test_norm_of_order_0_counts_and_has_no_gradient():
+    x = tn.Tensor([[1.0, 0.0, -2.0]], requires_grad=True)
+    y = np.linalg.norm(x, 0, axis=1)
+    assert not y.requires_grad
+    np.testing.assert_array_equal(y.numpy(), [2.0])
+    assert y.dtype == np.float64
+
+
+def test_largest_singular_values_share_the_gradient():
+    np.testing.assert_allclose(gradient(lambda t: np.linalg.norm(t, 2), 3 * np.eye(2)), np.eye(2) / 2)
+
+
+def test_empty_vectors_have_norm_0():
+    for order in (None, 1, 2, 3, np.inf):
+        assert gradient(lambda t, p=order: np.linalg.norm(t, p), np.zeros(0)).shape == (0,)
+
+
+# Decompositions
+
+
+def test_equal_eigenvalues_and_singular_values_keep_gradients_finite():
+    eye = 2 * np.eye(3)
+    np.testing.assert_allclose(gradient(lambda t: np.linalg.eigh(t)[0].sum(), eye), np.eye(3))
+    np.testing.assert_allclose(gradient(lambda t: np.linalg.svdvals(t).sum(), eye), np.eye(3))
+    for function in (lambda t: np.linalg.eigh(t)[1].sum(), lambda t: np.linalg.svd(t)[0].sum()):
+        assert np.isfinite(gradient(function, eye)).all()
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_pinv_of_the_identity_and_of_regular_matrices_is_the_inverse(order):
+    rng = np.random.default_rng(order)
+    a = np.eye(3) + 0.3 * order * rng.standard_normal((3, 3))
+    w = rng.standard_normal((3, 3))
+    np.testing.assert_allclose(
+        gradient(lambda t: (np.linalg.pinv(t) * w).sum(), a),
+        gradient(lambda t: (np.linalg.inv(t) * w).sum(), a),
+        rtol=1e-11,
+        atol=1e-11,
+    )
+    function = lambda t: (np.linalg.pinv(t) * w).sum()
+    np.testing.assert_allclose(
+        hessian(function, a), hessian(lambda t: (np.linalg.inv(t) * w).sum(), a), rtol=1e-9, atol=1e-9
+    )
+
+
+@given(data=st.data())
+def test_pinv_of_matrices_without_full_rank_at_the_rank_that_rcond_sets(data):
+    d = Draw(data)
+    n, m = d.pick((3, 3), (4, 3), (3, 4))
+    rank = d.pick(1, 2)
+    u, vh = (linalg.orthogonal(d, (), k) for k in (n, m))
+    a = (u[:, :rank] * (1 + np.arange(rank))) @ vh[:rank]
+    hermitian = n == m and d.pick(True, False)
+    if hermitian:
+        a = (u[:, :rank] * (1 + np.arange(rank))) @ u[:, :rank].T
+    options = {d.pick("rcond", "rtol"): 0.1, "hermitian": hermitian}
+    w, v = d.rng.standard_normal((m, n)), d.rng.standard_normal((n, m))
+    g = gradient(lambda t: (np.linalg.pinv(t, **options) * w).sum(), a)
+    slopes = []
+    for h in (1e-3, 5e-4):
+        ends = [np.sum(w * np.linalg.pinv(a + s * h * v, **options)) for s in (1, -1)]
+        slopes.append((ends[0] - ends[1]) / (2 * h))
+    expected = (4 * slopes[1] - slopes[0]) / 3
+    np.testing.assert_allclose(np.sum(g * v), expected, rtol=1e-7, atol=1e-7)
+
+
+def test_svd_with_all_vectors_of_a_long_matrix_is_a_clear_error():
+    a = tn.Tensor(np.ones((3, 2)), requires_grad=True)
+    with pytest.raises(ArgumentError, match="full_matrices=False"):
+        np.linalg.svd(a)
+    assert np.linalg.svd(a, compute_uv=False).shape == (2,)
+
+
+def test_named_results_are_kept():
+    a = tn.Tensor([[2.0, 0.5], [0.5, 1.0]], requires_grad=True)
+    assert np.linalg.eigh(a).eigenvalues.shape == (2,)
+    assert np.linalg.svd(a).S.shape == np.linalg.svd(a, hermitian=True).S.shape == (2,)
+    assert np.linalg.slogdet(a).logabsdet.requires_grad
+
+
+# Products
+
+
+def test_multi_dot_multiplies_in_the_cheapest_order():
+    shapes = [(30, 35), (35, 15), (15, 5), (5, 10), (10, 20), (20, 25)]
+    arrays = [np.full(shape, 0.1) for shape in shapes]
+    tape = engine.Tape()
+    with engine.recording(tape):
+        y = np.linalg.multi_dot([tn.Tensor(a) for a in arrays])
+    np.testing.assert_allclose(y.numpy(), np.linalg.multi_dot(arrays))
+    assert sum(c.args[0].shape[0] * c.args[0].shape[1] * c.args[1].shape[1] for c in tape.calls) == 15125
+
+
+def test_lists_and_numbers_meet_tensors_in_products():
+    t = tn.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    other = [4.0, 5.0, 6.0]
+    for function in (np.inner, np.outer, np.kron, np.cross, np.dot, np.vdot, np.linalg.cross, np.linalg.outer):
+        for call in (lambda x, f=function: f(x, other), lambda x, f=function: f(other, x)):
+            np.testing.assert_array_equal(call(t).numpy(), call(t.numpy()))
+            assert call(t).requires_grad
+    np.testing.assert_array_equal(np.inner(t, 2.0).numpy(), np.inner(t.numpy(), 2.0))
+    np.testing.assert_array_equal(np.kron(2, t).numpy(), np.kron(2, t.numpy()))
+    np.testing.assert_array_equal(np.einsum("i,i", other, t).numpy(), 32.0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t: np.dot(t, 2.5),
+        lambda t: np.dot(2.5, t),
+        lambda t: np.inner(t, 2.5),
+        lambda t: np.tensordot(t, 2.5, axes=0),
+        lambda t: np.tensordot(2.5, t, axes=0),
+        lambda t: np.einsum("i,->i", t, 2.5),
+        lambda t: np.einsum(",i", 2.5, t),
+        lambda t: np.kron(2.5, t),
+        lambda t: np.outer(2.5, t),
+        lambda t: np.vdot(t[:1], 2.5),
+    ],
+)
+def test_plain_numbers_in_products_have_gradients_of_every_order(call):
+    t = tn.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    (first,) = tn.gradients((call(t) * call(t)).sum(), [t], create_graph=True)
+    (second,) = tn.gradients(first[0], [t])
+    np.testing.assert_allclose(second.numpy(), [12.5, 0, 0])
+
+
+def test_no_product_leaves_a_cycle_that_keeps_tensors_alive():
+    t = tn.Tensor(np.eye(3), requires_grad=True)
+    gc.disable()
+    try:
+        seen = weakref.ref(np.linalg.multi_dot([t, t, t, t]))
+        assert seen() is None
+        y = np.linalg.norm(np.linalg.svd(np.einsum("ij,jk", t, t) + np.diag([1.0, 2.0, 3.0])).U, 1)
+        (first,) = tn.gradients(y, [t], create_graph=True)
+        seen, node = weakref.ref(first), weakref.ref(first._node)
+        del y, first
+        assert seen() is None
+        assert node() is None
+    finally:
+        gc.enable()
+
+
+def test_products_that_conjugate_do_so_for_complex_data():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 3)) + 1j, 2j + rng.standard_normal((2, 3))
+    for function in (np.vdot, np.vecdot, np.linalg.vecdot):
+        np.testing.assert_array_equal(function(tn.Tensor(a), b).numpy(), function(a, b))
+
+
+def test_matrix_power_0_is_the_identity_and_stays_in_the_graph():
+    a = np.array([[np.inf, 1.0], [0.0, np.nan]])
+    np.testing.assert_array_equal(np.linalg.matrix_power(tn.Tensor(a), 0).numpy(), np.eye(2))
+    assert not gradient(lambda t: np.linalg.matrix_power(t, 0).sum(), a).any()
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda t: np.matmul(t, t, out=np.empty((2, 2))), NoDerivativeError),
+        (lambda t: np.matmul(t, t, axis=0), NoDerivativeError),
+        (lambda t: np.dot(t, t, out=np.empty((2, 2))), NoDerivativeError),
+        (lambda t: np.outer(t, t, out=np.empty((4, 4))), NoDerivativeError),
+        (lambda t: np.trace(t, dtype=float), NoDerivativeError),
+        (lambda t: np.linalg.trace(t, dtype=float), NoDerivativeError),
+        (lambda t: np.einsum("ij,jk", t, t, out=np.empty((2, 2))), NoDerivativeError),
+        (lambda t: np.einsum("ij,jk", t, t, dtype=float), NoDerivativeError),
+        (lambda t: np.einsum("ij,jk", t, t, order="F"), NoDerivativeError),
+        (lambda t: np.linalg.multi_dot([t, t], out=np.empty((2, 2))), NoDerivativeError),
+        (lambda t: np.linalg.multi_dot([t]), ShapeError),
+        (lambda t: np.linalg.multi_dot([t, t[0], t]), ShapeError),
+        (lambda t: np.linalg.matrix_power(t[0], 2), ShapeError),
+        (lambda t: np.linalg.matrix_power(t, 0.5), TypeError),
+        (lambda t: np.linalg.outer(t, t), ShapeError),
+        (lambda t: np.linalg.cross(t, t), ShapeError),
+        (lambda t: np.cross(t[:, :1], t), ShapeError),
+        (lambda t: np.diag(np.expand_dims(t, 0)), ShapeError),
+        (lambda t: np.linalg.norm(t, "fro", axis=0), ArgumentError),
+        (lambda t: np.linalg.norm(t, 3), ArgumentError),
+        (lambda t: np.linalg.norm(t, axis=(0, 1, 2)), ArgumentError),
+        (lambda t: np.linalg.inv(t * 0), np.linalg.LinAlgError),
+        (lambda t: np.linalg.solve(t * 0, t), np.linalg.LinAlgError),
+        (lambda t: np.linalg.cholesky(-t), np.linalg.LinAlgError),
+    ],
+)
+def test_what_cannot_be_is_a_clear_error(call, error):
+    with pytest.raises(error):
+        call(tn.Tensor([[2.0, 1.0], [1.0, 2.0]], requires_grad=True))

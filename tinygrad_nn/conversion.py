@@ -1,0 +1,45 @@
+"""What may be put into a Tensor: arrays of numbers, NumPy's or of a library that speaks NumPy's protocols."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn.derivatives import Traced
+from tinygrad_nn.errors import DetachError, DTypeError
+
+__all__ = ["as_array"]
+
+
+def as_array(data: Any, dtype: Any) -> Any:
+    """An array of numbers to put into a Tensor: NumPy's, or one that speaks NumPy's protocols."""
+    if isinstance(data, Traced):
+        raise DetachError("Tensor(t) of a Tensor would silently leave the graph: write t, or t.detach()")
+    if type(data) is not np.ndarray or dtype is not None:
+        if isinstance(data, (np.matrix, np.ma.MaskedArray)):
+            raise DTypeError(
+                f"a {type(data).__name__} has rules of its own that a Tensor would not keep: pass a plain array, "
+                f"np.asarray(m) of a matrix, m.filled(value) of a masked array"
+            )
+        if isinstance(data, np.ndarray) or not hasattr(data, "__array_function__"):
+            data = _convert(data, dtype)
+        elif dtype is not None:
+            data = data.astype(dtype)
+    if data.dtype.kind not in "fiubc":
+        raise DTypeError(f"a Tensor holds numbers, not {data.dtype}")
+    return data
+
+
+def _convert(data: Any, dtype: Any) -> Any:
+    if dtype is not None and np.dtype(dtype).kind not in "fiubc":
+        raise DTypeError(f"a Tensor holds numbers, not {np.dtype(dtype)}")
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise DTypeError(f"a Tensor needs a regular array of numbers: {error}") from None
+    if dtype is None or array.dtype == dtype or array.dtype.kind not in "fiubc":
+        return array
+    if array.dtype.kind == "c" and np.dtype(dtype).kind != "c":
+        raise DTypeError(f"converting {array.dtype} to {np.dtype(dtype)} would lose the imaginary part: take .real")
+    return array.astype(dtype)

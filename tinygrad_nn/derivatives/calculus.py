@@ -1,0 +1,117 @@
+"""Differences, integrals and interpolation of sampled functions, made of other rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn.derivatives.table import composition
+from tinygrad_nn.errors import ArgumentError, ShapeError
+
+_ALL = (slice(None),)
+
+
+def _number_array(a: Any) -> Any:
+    return a if hasattr(a, "shape") else np.asarray(a)
+
+
+def _part(a: Any, axis: int, start: int | None, stop: int | None) -> Any:
+    return a[_ALL * axis + (slice(start, stop),)]
+
+
+@composition(np.diff)
+def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    if n < 0:
+        raise ArgumentError(f"np.diff needs an order n >= 0, got {n}")
+    axis %= a.ndim
+    ends = []
+    for end in (prepend, append):
+        if end is not None:
+            value = _number_array(end)
+            shape = tuple(1 if i == axis else m for i, m in enumerate(a.shape))
+            end = value if value.ndim else np.broadcast_to(value, shape)  # noqa: PLW2901 - a number stands for a slice
+        ends.append(end)
+    if n == 0:
+        return a * 1
+    a = np.concatenate([x for x in (ends[0], a, ends[1]) if x is not None], axis)
+    for _ in range(n):
+        a = _part(a, axis, 1, None) - _part(a, axis, None, -1)
+    return a
+
+
+@composition(np.trapezoid)
+def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    y = _number_array(y)
+    axis %= y.ndim
+    if x is None:
+        width = dx
+    else:
+        x = _number_array(x)
+        width = np.diff(x, axis=0 if x.ndim == 1 else axis)
+        if x.ndim == 1:
+            width = width.reshape((-1,) + (1,) * (y.ndim - axis - 1))
+    return (width * (_part(y, axis, 1, None) + _part(y, axis, None, -1)) / 2.0).sum(axis=axis)
+
+
+@composition(np.gradient)
+def _gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
+    f = _number_array(f)
+    axes = list(range(f.ndim)) if axis is None else [i % f.ndim for i in ((axis,) if isinstance(axis, int) else axis)]
+    if len(varargs) not in (0, 1, len(axes)):
+        raise ArgumentError(
+            f"np.gradient along {len(axes)} axes takes 0, 1 or {len(axes)} spacings, got {len(varargs)}"
+        )
+    if edge_order not in (1, 2):
+        raise ArgumentError(f"np.gradient needs edge_order 1 or 2, got {edge_order}")
+    spacings = list(varargs) * len(axes) if len(varargs) == 1 else list(varargs) or [1.0] * len(axes)
+    slopes = [_slope(f, h, i, edge_order) for i, h in zip(axes, spacings, strict=True)]
+    return slopes[0] if len(slopes) == 1 else tuple(slopes)
+
+
+def _slope(f: Any, spacing: Any, axis: int, edge_order: int) -> Any:
+    """The derivative along one axis: second order inside, of `edge_order` at both ends."""
+    n = f.shape[axis]
+    if n < edge_order + 1:
+        raise ShapeError(
+            f"np.gradient with edge_order={edge_order} needs {edge_order + 1} samples, axis {axis} has {n}"
+        )
+    spacing = _number_array(spacing)
+    if spacing.ndim == 0:
+        steps = np.broadcast_to(spacing, (n - 1,))
+    elif spacing.shape == (n,):
+        steps = np.diff(spacing)
+    else:
+        raise ShapeError(f"np.gradient takes a step or {n} coordinates for axis {axis}, got shape {spacing.shape}")
+    h = steps.astype(f.dtype).reshape((-1,) + (1,) * (f.ndim - axis - 1))
+    slope = (_part(f, axis, 1, None) - _part(f, axis, None, -1)) / h
+    before, after = _part(slope, axis, None, -1), _part(slope, axis, 1, None)
+    left, right = h[:-1], h[1:]
+    inside = (right * before + left * after) / (left + right)
+    first, last = _part(slope, axis, None, 1), _part(slope, axis, -1, None)
+    if edge_order == 2:
+        bend = (after - before) / (left + right)
+        first = first - h[:1] * _part(bend, axis, None, 1)
+        last = last + h[-1:] * _part(bend, axis, -1, None)
+    return np.concatenate([first, inside, last], axis)
+
+
+@composition(np.interp)
+def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: float | None = None) -> Any:
+    x, xp, fp = (_number_array(a) for a in (x, xp, fp))
+    if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
+        raise ShapeError(f"np.interp takes vectors xp and fp of one length, got {xp.shape} and {fp.shape}")
+    if period is not None:
+        period = abs(period)
+        order = np.argsort(xp % period)
+        x, xp, fp = x % period, (xp % period)[order], fp[order]
+        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = np.concatenate([fp[-1:], fp, fp[:1]])
+    n = xp.shape[0]
+    if n == 1:
+        xp, fp, n = np.concatenate([xp, xp + 1]), np.concatenate([fp, fp]), 2
+    k = np.clip(np.searchsorted(xp, x, side="right") - 1, 0, n - 2)
+    start, end = xp[k], xp[k + 1]
+    y = fp[k] + (fp[k + 1] - fp[k]) / (end - start) * (x - start)
+    y = np.where(x < xp[0], fp[0] if left is None else left, y)
+    return np.where(x > xp[-1], fp[-1] if right is None else right, y)
