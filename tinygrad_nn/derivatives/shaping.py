@@ -337,8 +337,9 @@ def _full_like(a: Any, fill_value: Any, *, shape: Any = None) -> Any:
     return np.full_like(a, fill_value, shape=shape)
 
 
-for _function in (np.zeros_like, np.ones_like, np.empty_like):
-    numpy_row(_function, None, kernel=_like(_function), note="no gradient flows")
+_MAKERS: list[Callable[..., Any]] = [np.zeros_like, np.ones_like, np.empty_like]
+for _make in _MAKERS:
+    numpy_row(_make, None, kernel=_like(_make), note="no gradient flows")
 numpy_row(
     np.full_like,
     None,

@@ -353,6 +353,7 @@ def _is_numpy(function: Callable[..., Any]) -> bool:
 
 
 def name_of(function: Callable[..., Any]) -> str:
+    """Return the name under which people know a function, such as np.tanh."""
     name = getattr(function, "__name__", type(function).__name__)
     if isinstance(function, np.ufunc):
         return f"np.{name}"
