@@ -221,15 +221,27 @@ def record(
     """Make the node of one call; `wanted` are the arguments that need a gradient, as bits."""
     if row.pullback:
         return Node(row, tuple(parents), (pullback,), kwargs, None, y)
-    keep_y, keep = row.keeps(wanted, len(args))
-    held = tuple(
-        [
-            a if kept else (parent or (Blank(a.shape, a.dtype) if hasattr(a, "dtype") else a))
-            for a, kept, parent in zip(args, keep, parents, strict=True)
-        ]
-    )
-    several = type(y) is tuple
-    return Node(row, tuple(parents), held, kwargs, y if keep_y or several else None, _Outputs if several else y)
+    n = len(args)
+    keep_y, keep = row.kept.get((wanted, n)) or row.keeps(wanted, n)
+    # spelled out for one and two arguments: this runs once for every operation
+    if n == 1:
+        held: tuple[Any, ...] = (args[0] if keep[0] else parents[0],)
+    elif n == 2:
+        a, b = args
+        held = (
+            a if keep[0] else parents[0] or _blank(a),
+            b if keep[1] else parents[1] or _blank(b),
+        )
+    else:
+        held = tuple([a if k else p or _blank(a) for a, k, p in zip(args, keep, parents, strict=True)])
+    if type(y) is tuple:
+        return Node(row, tuple(parents), held, kwargs, y, _Outputs)
+    return Node(row, tuple(parents), held, kwargs, y if keep_y else None, y)
+
+
+def _blank(a: Any) -> Any:
+    """What stands in for an argument that no rule reads and that has no node."""
+    return Blank(a.shape, a.dtype) if hasattr(a, "dtype") else a
 
 
 def record_pick(node: Node, k: int, y: Any) -> Node:

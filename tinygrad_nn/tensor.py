@@ -19,6 +19,7 @@ from tinygrad_nn.methods import ArrayMethods
 __all__ = ["Tensor"]
 
 _new = object.__new__
+_ndarray = np.ndarray
 _PLAIN = frozenset({np.ndarray, float, int, bool, complex, type(None), tuple, slice, str, np.float64, np.float32})
 _NO_KEYWORDS: dict[str, Any] = {}
 
@@ -460,7 +461,7 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
     pullback = None
     if row.pullback:
         y, pullback = check_pullback(row, y)
-    if type(y) is not np.ndarray:
+    if type(y) is not _ndarray:
         if isinstance(y, tuple):
             several: Tensor = _apply_several(row, arrays, kwargs, parents, wanted, y)
             return several

@@ -280,15 +280,15 @@ def cholesky(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(call, [symmetric(d, 1.0, 3.0, upper=upper)], complex_safe=False, long_double=False)
 
 
-def anchored(v: Any) -> Any:
-    """Eigenvectors, one a column, turned so that the sum of their entries, weighted, is positive."""
-    weights = np.arange(1.0, v.shape[-2] + 1).astype(v.dtype)
-    return v * np.sign((v * weights[:, None]).sum(axis=-2, keepdims=True))
+def turned(v: Any, like: np.ndarray) -> Any:
+    """The signs that turn the columns of `v` to where those of `like` point."""
+    return np.sign((v * like.astype(v.dtype)).sum(axis=-2, keepdims=True))
 
 
 @domain(np.linalg.eigh)
 def eigh(d: Draw, function: Callable[..., Any]) -> Case:
     uplo = d.pick("L", "U", "l", "u")
+    a = symmetric(d, -2.0, 2.0, upper=uplo in "Uu")
     part = d.pick("values", "vectors", "function")
 
     def call(a: Any) -> Any:
@@ -296,10 +296,10 @@ def eigh(d: Draw, function: Callable[..., Any]) -> Case:
         if part == "values":
             return w
         if part == "vectors":
-            return anchored(v)
+            return v * turned(v, like)
         return np.matmul(v * np.sin(w)[..., None, :], np.swapaxes(v, -1, -2))
 
-    a = symmetric(d, -2.0, 2.0, upper=uplo in "Uu")
+    like = np.linalg.eigh(a, uplo)[1]
     return Case(call, [a], complex_safe=False, long_double=False)
 
 
@@ -320,8 +320,9 @@ def rectangular(d: Draw, min_side: int = 0) -> np.ndarray:
     return relayout(a, d.pick("C", "F", "strided"))
 
 
-def svd_call(d: Draw, function: Callable[..., Any]) -> Callable[..., Any]:
+def svd_call(d: Draw, function: Callable[..., Any], a: np.ndarray) -> Callable[..., Any]:
     """What of a decomposition does not depend on the signs of its vectors."""
+    like = function(a)[0]
     part = d.pick("values", "vectors", "function")
 
     def call(a: Any) -> Any:
@@ -329,9 +330,8 @@ def svd_call(d: Draw, function: Callable[..., Any]) -> Callable[..., Any]:
         if part == "values":
             return s
         if part == "vectors":  # the signs of one side fix those of the other
-            turned = anchored(u)
-            signs = np.sign((u * turned).sum(axis=-2))[..., None]
-            return np.concatenate([turned, np.swapaxes(vh * signs, -1, -2)], axis=-2)
+            signs = turned(u, like)
+            return np.concatenate([u * signs, np.swapaxes(vh, -1, -2) * signs], axis=-2)
         return np.matmul(u * np.sin(s)[..., None, :], vh)
 
     return call
@@ -339,7 +339,8 @@ def svd_call(d: Draw, function: Callable[..., Any]) -> Callable[..., Any]:
 
 @domain(decompositions.svd)
 def svd(d: Draw, function: Callable[..., Any]) -> Case:
-    return Case(svd_call(d, function), [rectangular(d)], complex_safe=False, long_double=False)
+    a = rectangular(d)
+    return Case(svd_call(d, function, a), [a], complex_safe=False, long_double=False)
 
 
 @domain(np.linalg.svdvals)
@@ -575,5 +576,5 @@ def linalg_svd(d: Draw, function: Callable[..., Any]) -> Case:
         return Case(lambda a: function(a, compute_uv=False, **options), [a], complex_safe=False, long_double=False)
     if not hermitian:
         options = {"full_matrices": False} if a.shape[-1] != a.shape[-2] or d.pick(True, False) else {}
-    call = svd_call(d, lambda a: function(a, **options))
+    call = svd_call(d, lambda a: function(a, **options), a)
     return Case(call, [a], complex_safe=False, long_double=False)

@@ -78,10 +78,10 @@ class Row:
 
     __slots__ = (
         "__dict__",
-        "_keeps",
         "bind",
         "broadcasts",
         "function",
+        "kept",
         "kernel",
         "name",
         "note",
@@ -120,7 +120,7 @@ class Row:
         self.own = own
         self.plain = not (variadic or pullback)
         self.note = note
-        self._keeps: dict[tuple[int, int], tuple[bool, tuple[bool, ...]]] = {}
+        self.kept: dict[tuple[int, int], tuple[bool, tuple[bool, ...]]] = {}
 
     def __repr__(self) -> str:
         return f"<Row {self.name}>"
@@ -159,10 +159,6 @@ class Row:
 
     def keeps(self, wanted: int, count: int) -> tuple[bool, tuple[bool, ...]]:
         """Whether the result, and which of `count` arguments, the rules for `wanted` arguments read."""
-        try:
-            return self._keeps[wanted, count]
-        except KeyError:
-            pass
         y = False
         args = [False] * count
         for i, rule in enumerate(self.rules):
@@ -176,7 +172,7 @@ class Row:
                 args[k] = args[k] or not name.startswith("_")
         kept = (y, tuple(args))
         if not self.variadic:
-            self._keeps[wanted, count] = kept
+            self.kept[wanted, count] = kept
         return kept
 
     def check_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
