@@ -147,6 +147,49 @@ def test_inputs_and_upstream_survive_and_results_own_their_memory(function: Any,
 
 @every_derivative
 @given(data=st.data())
+def test_some_arguments_may_be_plain_arrays(function: Any, data: st.DataObject) -> None:
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    v = upstream(d, case.call(*case.arrays))
+    every = vjp(case, case.arrays, v)
+    for k, expected in enumerate(every):
+        x = leaf(case.arrays[k])
+        y = case.call(*case.arrays[:k], x, *case.arrays[k + 1 :])
+        if isinstance(y, tn.Tensor) and y.requires_grad:
+            (g,) = tn.gradients(y, [x], gradient=v)
+            np.testing.assert_array_equal(g.data, expected)
+        else:
+            np.testing.assert_array_equal(expected, 0)
+
+
+TWO_SIDED = [f for f in DIFFERENTIABLE if isinstance(f, np.ufunc) and f.nin == 2 and f.signature is None]
+
+
+@pytest.mark.parametrize("function", TWO_SIDED, ids=name_of)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_python_numbers_as_arguments(function: Any, dtype: Any) -> None:
+    a = np.array([0.75, 1.25, 2.75], dtype)
+    for number in (1, 0.5, 2.0):
+        full = np.full(3, number, dtype)
+        for of_number, of_array in (
+            (lambda x, n=number: function(x, n), lambda x, n=full: function(x, n)),
+            (lambda x, n=number: function(n, x), lambda x, n=full: function(n, x)),
+        ):
+            y = of_number(leaf(a))
+            if isinstance(y, tuple):
+                continue
+            v = np.array([1.0, -2.0, 0.5], y.dtype)
+            grads = []
+            for call in (of_number, of_array):
+                x = leaf(a)
+                y = call(x)
+                grads.append(tn.gradients(y, [x], gradient=v)[0].data if y.requires_grad else np.zeros(3, dtype))
+            np.testing.assert_allclose(*grads, rtol=4 * np.finfo(dtype).eps)
+            assert grads[0].dtype == dtype
+
+
+@every_derivative
+@given(data=st.data())
 def test_linear_in_the_upstream(function: Any, data: st.DataObject) -> None:
     d = Draw(data)
     case = DOMAINS[function](d)

@@ -194,7 +194,7 @@ def without_gradient(d: Draw, function: Any) -> Case:
     return Case(function, arrays)
 
 
-@domain(np.round)
+@domain(np.round, np.around)
 def rounded(d: Draw, function: Callable[..., Any]) -> Case:
     decimals = d.pick(0, 1, -1)
     return Case(lambda x: function(x, decimals), [d.values(d.shape())])

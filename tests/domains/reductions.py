@@ -42,11 +42,11 @@ def reduction(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(lambda x: function(x, axis, **options), [d.values(shape)])
 
 
-@domain(np.max, np.min)
+@domain(np.max, np.amax, np.min, np.amin)
 def extremum(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
     axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)}
-    far = 1e4 if function is np.min else -1e4
+    far = 1e4 if function in (np.min, np.amin) else -1e4
     options |= d.pick({}, {"initial": far}, {"initial": far} | mask(d, shape))
     return Case(lambda x: function(x, axis=axis, **options), [d.spread(shape)])
 

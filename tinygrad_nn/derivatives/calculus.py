@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives.table import composition
+from tinygrad_nn.derivatives.table import composition, plain
 from tinygrad_nn.errors import ArgumentError, ShapeError
 
 _ALL = (slice(None),)
@@ -103,14 +103,14 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, perio
         raise ShapeError(f"np.interp takes vectors xp and fp of one length, got {xp.shape} and {fp.shape}")
     if period is not None:
         period = abs(period)
-        order = np.argsort(xp % period)
+        order = plain(np.argsort(xp % period))
         x, xp, fp = x % period, (xp % period)[order], fp[order]
         xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
         fp = np.concatenate([fp[-1:], fp, fp[:1]])
     n = xp.shape[0]
     if n == 1:
         xp, fp, n = np.concatenate([xp, xp + 1]), np.concatenate([fp, fp]), 2
-    k = np.clip(np.searchsorted(xp, x, side="right") - 1, 0, n - 2)
+    k = plain(np.clip(np.searchsorted(xp, x, side="right") - 1, 0, n - 2))
     start, end = xp[k], xp[k + 1]
     y = fp[k] + (fp[k + 1] - fp[k]) / (end - start) * (x - start)
     y = np.where(x < xp[0], fp[0] if left is None else left, y)

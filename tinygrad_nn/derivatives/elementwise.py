@@ -352,5 +352,6 @@ for _ufunc in (*_STEPS, *_PREDICATES):
     elementwise(_ufunc, None, note="no gradient flows")
 for _ufunc in (*_COMPARISONS, *_LOGIC, np.floor_divide):
     elementwise(_ufunc, None, None, note="no gradient flows")
-numpy_row(np.round, None, note="no gradient flows")
+for _round in (np.round, np.around):
+    numpy_row(_round, None, note="no gradient flows")
 numpy_row(np.fix, None, note="no gradient flows")

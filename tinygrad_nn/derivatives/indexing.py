@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives.table import composition, numpy_row, own
+from tinygrad_nn.derivatives.table import composition, numpy_row, own, plain
 from tinygrad_nn.errors import ArgumentError, ShapeError
 
 __all__ = ["getitem", "scatter"]
@@ -49,7 +49,7 @@ scatter: Callable[..., Any] = own(_scatter, lambda g, _y, _g, index, shape: geti
 @composition(np.take)
 def _take(a: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Any:
     a, axis = (a.reshape(-1), 0) if axis is None else (a, axis % a.ndim)
-    indices = np.asarray(indices) if not hasattr(indices, "shape") else indices
+    indices = np.asarray(plain(indices))
     if mode == "wrap":
         indices = indices % a.shape[axis]
     elif mode == "clip":
@@ -73,7 +73,7 @@ def _take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
         raise ShapeError(
             f"np.take_along_axis needs indices with {arr.ndim} axes, as the array has; got {np.ndim(indices)}"
         )
-    return arr[_along(arr.shape, indices, axis)]
+    return arr[_along(arr.shape, np.asarray(plain(indices)), axis)]
 
 
 @composition(np.select)

@@ -65,13 +65,13 @@ def _extremum(
     g: Any, y: Any, a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = None, where: Any = True
 ) -> Any:
     chosen = (a == expand(y, a.shape, axis)) & where
-    ties = chosen.sum(axis=axis, keepdims=keepdims)
+    ties = chosen.sum(axis=axis, keepdims=keepdims).astype(g.dtype)
     if initial is not None:
         ties = ties + (y == initial)
     return np.where(chosen, expand(g / ties, a.shape, axis), 0)
 
 
-for _function in (np.max, np.min):
+for _function in (np.max, np.amax, np.min, np.amin):
     numpy_row(_function, _extremum, selects=True, note="ties share the gradient equally")
 
 # Products

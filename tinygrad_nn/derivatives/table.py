@@ -370,6 +370,11 @@ def no_derivative(function: Callable[..., Any]) -> NoDerivativeError:
     )
 
 
+def plain(index: Any) -> Any:
+    """Return the array inside an index: positions have no gradient, and arrays take no Tensors as indices."""
+    return index.data if isinstance(index, Traced) else index  # type: ignore[attr-defined]
+
+
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum `g` over the axes along which an argument of `shape` was broadcast: the one place for it."""
     if g.shape == shape:
