@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+# one BLAS thread a worker: more only wait for each other on small arrays; NumPy reads this when it is imported
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from hypothesis import HealthCheck, settings
 
 _common = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
