@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -43,12 +44,20 @@ for _ufunc in (np.absolute, np.fabs):
     elementwise(_ufunc, lambda g, _y, x: g * np.sign(x), selects=True, note="0 at 0")
 
 
-def _power_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
-    # where b is 0 the result is the constant 1, whatever a is: without the mask 0 * 0**-1 is NaN
+def _power_base(power: Callable[..., Any], g: Any, _y: Any, a: Any, b: Any) -> Any:
+    # b a^(b-1); or b a^b / a where b - 1 may be rounded: what is lost there, times log a, would show
     if isinstance(b, (int, float)):
-        return g * 0 if b == 0 else g * b * a ** (b - 1)
+        if power is operator.pow and a.dtype.kind == "f":
+            b = a.dtype.type(b)  # as the forward reads it: 1.7 - 1 is not 0.7 in float32
+        if b == 0:
+            return g * 0
+        if b >= 0.5 or b % 1 == 0:
+            return g * b * power(a, b - 1)
+    split = (b < 0.5) & (a != 0)
+    # where b is 0 the result is the constant 1, whatever a is: without the mask 0 * 0**-1 is NaN
     constant = b == 0
-    return g * np.where(constant, 0, b * a ** np.where(constant, 1, b - 1))
+    slope = b * power(a, np.where(split | constant, b, b - 1)) / np.where(split, a, 1)
+    return g * np.where(constant, 0, slope)
 
 
 def _power_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
@@ -59,7 +68,7 @@ def _power_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
 for _ufunc in (np.power, np.float_power):
     elementwise(
         _ufunc,
-        _power_base,
+        functools.partial(_power_base, operator.pow if _ufunc is np.power else np.float_power),
         _power_exponent,
         note="with respect to the exponent: 0 where the base is 0 or negative",
     )
@@ -95,7 +104,7 @@ elementwise(np.cos, lambda g, _y, x: -g * np.sin(x))
 elementwise(np.tan, lambda g, y, _x: g * (1 + y * y))
 elementwise(np.arcsin, lambda g, _y, x: g / np.sqrt((1 - x) * (1 + x)), note="inf at -1 and 1")
 elementwise(np.arccos, lambda g, _y, x: -g / np.sqrt((1 - x) * (1 + x)), note="-inf at -1 and 1")
-elementwise(np.arctan, lambda g, _y, x: g / (1 + x * x))
+
 for _ufunc in (np.deg2rad, np.radians):
     elementwise(_ufunc, lambda g, _y, _x: g * _DEGREE)
 for _ufunc in (np.rad2deg, np.degrees):
@@ -113,6 +122,7 @@ _hypot_rules = (
 )
 length = own(_length, *_hypot_rules, name="length", broadcasts=True, selects=True, note="0 at (0, 0)")
 elementwise(np.hypot, *_hypot_rules, selects=True, note="0 at (0, 0)")
+elementwise(np.arctan, lambda g, _y, x: g / length(x, 1) / length(x, 1))
 elementwise(
     np.arctan2,
     lambda g, _y, a, b: g * (b / length(a, b)) / length(a, b),
@@ -129,8 +139,11 @@ def _sinc(g: Any, _y: Any, x: Any) -> Any:
     series = 0 * v
     for k in range(11, 0, -1):
         series = series * (v * v) + (-1) ** k * 2 * k / math.factorial(2 * k + 1)
+    # pi x is rounded: whole turns come off x instead, and the cosine is a sine, exact at its zeros
+    turn = x - 2 * np.rint(x / 2)
+    cosine, sine = np.sin(math.pi * np.where(turn < 0, 0.5 + turn, 0.5 - turn)), np.sin(math.pi * turn)
     w = np.where(near, 1, u)
-    return g * math.pi * np.where(near, series * v, (np.cos(w) - np.sin(w) / w) / w)
+    return g * math.pi * np.where(near, series * v, (cosine - sine / w) / w)
 
 
 numpy_row(np.sinc, _sinc, broadcasts=True)

@@ -301,7 +301,6 @@ def own(
         for value in (*args, *kwargs.values()) if kwargs else args:
             if isinstance(value, Traced):
                 return value.__array_function__(function, (), args, kwargs)  # type: ignore[attr-defined]
-        row.check_call(args, kwargs)
         y = kernel(*args, **kwargs)
         return y[0] if row.pullback else y
 
