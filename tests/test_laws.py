@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from domains import DOMAINS, LAYOUTS, Case, Draw, name_of, relayout
+from domains import DOMAINS, LAYOUTS, POINTS, Case, Draw, Point, name_of, relayout
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +18,7 @@ from tinygrad_nn.tensor import leaf
 ROWS = {row.function: row for row in rows()}
 PLAIN = {np.shape, np.ndim, np.size}  # what they give is no Tensor
 DIFFERENTIABLE = [f for f in DOMAINS if f in COMPOSITIONS or ROWS[f].active]
+SELECTING = [f for f in DOMAINS if f in ROWS and ROWS[f].selects]
 CONSTANT = [f for f in DOMAINS if f in ROWS and not ROWS[f].active]
 
 every_row = pytest.mark.parametrize("function", list(DOMAINS), ids=name_of)
@@ -162,6 +163,18 @@ def test_some_arguments_may_be_plain_arrays(function: Any, data: st.DataObject) 
             np.testing.assert_array_equal(expected, 0)
 
 
+@every_derivative
+@given(data=st.data())
+def test_byte_order_is_kept(function: Any, data: st.DataObject) -> None:
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    v = upstream(d, case.call(*case.arrays))
+    swapped = [a.astype(a.dtype.newbyteorder()) for a in case.arrays]
+    for a, native, g in zip(swapped, vjp(case, case.arrays, v), vjp(case, swapped, v), strict=True):
+        assert g.dtype == a.dtype
+        assert close(g, native, np.max(np.abs(native), initial=0), 1e-12)
+
+
 TWO_SIDED = [f for f in DIFFERENTIABLE if isinstance(f, np.ufunc) and f.nin == 2 and f.signature is None]
 
 
@@ -208,10 +221,33 @@ def test_every_upstream_layout_gives_the_same(function: Any, data: st.DataObject
     d = Draw(data)
     case = DOMAINS[function](d)
     v = upstream(d, case.call(*case.arrays))
-    layout = d.pick(*LAYOUTS)
-    other = relayout(v, layout)
-    for a, b in zip(vjp(case, case.arrays, other.copy()), vjp(case, case.arrays, other), strict=True):
-        assert close(a, b, np.max(np.abs(a), initial=0), 1e-14)
+    for layout in LAYOUTS:
+        other = relayout(v, layout)
+        for a, b in zip(vjp(case, case.arrays, other.copy()), vjp(case, case.arrays, other), strict=True):
+            assert close(a, b, np.max(np.abs(a), initial=0), 1e-14), layout
+
+
+@pytest.mark.parametrize("point", POINTS, ids=lambda p: p.name)
+def test_conventions_at_points_without_a_derivative(point: Point) -> None:
+    xs = [leaf(np.array(a, float)) for a in point.arrays]
+    y = point.call(*xs)
+    for g, expected in zip(tn.gradients(y, xs, gradient=np.ones(y.shape)), point.grads, strict=True):
+        np.testing.assert_allclose(g.numpy(), expected, rtol=1e-13, atol=0)
+
+
+steep = tn.differentiable(lambda x: x * 1, lambda g, _y, _x: g * np.inf, broadcasts=True)
+
+
+@pytest.mark.parametrize("function", SELECTING, ids=name_of)
+@given(data=st.data())
+def test_an_infinite_slope_behind_what_was_not_taken_gives_no_nan(function: Any, data: st.DataObject) -> None:
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    v = upstream(d, case.call(*case.arrays))
+    xs = tensors(case)
+    grads = tn.gradients(case.call(*(steep(x) for x in xs)), xs, gradient=v)
+    for direct, g in zip(vjp(case, case.arrays, v), grads, strict=True):
+        np.testing.assert_array_equal(g.numpy(), np.where(direct == 0, 0, np.copysign(np.inf, direct)))
 
 
 @every_derivative

@@ -333,11 +333,19 @@ def walk(
     with np.errstate(all="ignore"):  # an infinite slope is an answer; the forward has warned where NumPy does
         _visit(nodes, useful, grads, borrowed, results, release, targets, wrap)
     results.update(grads if targets is None else {key: g for key, g in grads.items() if key in targets})
-    if wrap is None:
-        for key, part in results.items():
-            if key in borrowed or isinstance(part, np.generic):
-                results[key] = np.array(part) if isinstance(part, (np.ndarray, np.generic)) else part.copy()
+    for key, part in results.items():
+        if key in borrowed or isinstance(part, np.generic) or part.dtype != key.dtype:
+            results[key] = _settled(part, key, wrap)
     return results
+
+
+def _settled(part: Any, key: Any, wrap: Any) -> Any:
+    """A gradient as an array of its own, in the dtype, byte order too, of what it belongs to."""
+    if wrap is not None:
+        return part if part.dtype == key.dtype else part.astype(key.dtype)
+    if isinstance(part, (np.ndarray, np.generic)):
+        return np.array(part, key.dtype)
+    return part.copy()
 
 
 def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on stays in one piece
