@@ -286,3 +286,50 @@ def test_a_notebook_s_forward_is_differentiable_as_it_stands() -> None:
         u = rng.standard_normal(p.shape)
         moved = [a + (1e-30j * u if j == k else 0) for j, a in enumerate(arrays)]
         assert np.sum(p.grad * u) == pytest.approx(forward(X, *moved, y).imag / 1e-30, rel=1e-12)
+
+
+def test_remainders_and_rounding_as_operators() -> None:
+    x = t([5.5, -2.5])
+    np.testing.assert_array_equal((x % 2).data, [1.5, 1.5])
+    np.testing.assert_array_equal((7 % x).data, 7 % x.data)
+    np.testing.assert_array_equal((x // 2).data, [2, -2])
+    np.testing.assert_array_equal(round(x).data, [6, -2])
+    quotient, rest = divmod(x, 2)
+    (rest * np.array([1.0, 2.0])).sum().backward()
+    np.testing.assert_array_equal(x.grad, [1, 2])
+    assert not quotient.requires_grad or quotient.size
+
+
+def test_an_index_is_one_integer() -> None:
+    with pytest.raises((DTypeError, DetachError)):
+        np.arange(3.0)[tn.Tensor([1])]
+    assert np.arange(3.0)[tn.Tensor(1)] == 1.0
+
+
+def test_only_numbers_beside_tensors() -> None:
+    from fractions import Fraction  # noqa: PLC0415 - this test alone
+
+    for other in (Fraction(1, 2), np.array([1, 2], dtype=object), [[1.0], [1.0, 2.0]]):
+        with pytest.raises(DTypeError):
+            t([1.0, 2.0]) * other
+
+
+def test_gradients_of_numbers_stay_arrays() -> None:
+    x = t(2.0)
+    for _ in range(2):
+        (x * x).backward()
+        assert type(x.grad) is np.ndarray
+    assert x.grad == 8
+
+
+def test_memory_orders_are_not_promised() -> None:
+    for order in ("A", "K"):
+        with pytest.raises(ValueError, match="memory layout"):
+            np.reshape(t([[1.0, 2.0]]).T, -1, order=order)
+        with pytest.raises(ValueError, match="memory layout"):
+            np.ravel(t([[1.0, 2.0]]), order=order)
+
+
+def test_complex_numbers_are_named() -> None:
+    with pytest.raises(RuntimeError, match="complex numbers reached"):
+        np.abs(t(2.0) * 1j).backward()

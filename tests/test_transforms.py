@@ -208,3 +208,68 @@ def test_metadata_and_float32() -> None:
     assert tn.grad(f).__doc__ == "Say it."
     assert tn.grad(f)(np.ones(2, np.float32)).dtype == np.float32
     assert tn.hessian(f)(np.ones(2, np.float32)).dtype == np.float32
+
+
+class Cubic(tn.nn.Module):
+    """Its second derivative with respect to the parameter is 6 w x."""
+
+    def __init__(self) -> None:
+        self.w = tn.nn.Parameter(np.array([1.0, 2.0]))
+
+    def forward(self, x):
+        return np.sum(self.w**3 * x)
+
+
+def test_higher_derivatives_with_respect_to_a_module() -> None:
+    m, x, ones = Cubic(), np.ones(2), {"w": np.ones(2)}
+
+    def f(m, x):
+        return m(x)
+
+    np.testing.assert_allclose(tn.hvp(f)(m, x, ones)["w"], [6, 12])
+    np.testing.assert_allclose(tn.grad(lambda m: tn.grad(f)(m, x)["w"].sum())(m)["w"], [6, 12])
+    np.testing.assert_allclose(tn.jacobian(lambda m: tn.grad(f)(m, x)["w"])(m)["w"], np.diag([6, 12]))
+    np.testing.assert_allclose(tn.jvp(lambda m: tn.grad(f)(m, x)["w"])(m, ones)[1], [6, 12])
+    np.testing.assert_allclose(tn.hessian(f)(m, x)["w"]["w"], np.diag([6, 12]))
+    (listed,) = tn.grad(lambda ms: ms[0](x))([m])
+    np.testing.assert_allclose(listed["w"], 3 * m.w.data**2)
+
+
+def test_upstream_gradients_and_tangents_are_variables_too() -> None:
+    x = np.array([1.0, 2.0])
+    by_upstream = tn.grad(lambda g: tn.vjp(lambda z: z**3)(x)[1](g).sum())
+    np.testing.assert_allclose(by_upstream(np.ones(2)), 3 * x**2)
+    by_tangent = tn.grad(lambda t: tn.jvp(lambda z: z**3)(x, t)[1].sum())
+    np.testing.assert_allclose(by_tangent(np.ones(2)), 3 * x**2)
+    through_aux = tn.grad(lambda w: tn.grad(lambda z: (np.sum(z**2), w * 3), has_aux=True)(x)[1])
+    assert through_aux(2.0) == 3
+
+
+def test_hessians_of_nested_arguments_and_several_argnums() -> None:
+    params = {"a": np.array([1.0, 2.0]), "b": np.array(3.0)}
+    H = tn.hessian(lambda p: np.sum(p["a"] ** 2) * p["b"])(params)
+    np.testing.assert_allclose(H["a"]["a"], 6 * np.eye(2))
+    np.testing.assert_allclose(H["a"]["b"], 2 * params["a"])
+    np.testing.assert_allclose(H["b"]["a"], 2 * params["a"])
+    assert H["b"]["b"] == 0
+    (_, xy), _ = tn.hessian(lambda x, y: x**2 * y, (0, 1))(2.0, 3.0)
+    assert xy == 4
+
+
+@pytest.mark.parametrize("result", [None, "a", True, 3, np.arange(2), (1.0, 2)], ids=repr)
+def test_functions_that_give_nothing_to_differentiate(result) -> None:
+    with pytest.raises(DTypeError, match="forgotten return"):
+        tn.grad(lambda x: result)(2.0)
+
+
+def test_argnums_and_nesting_are_checked() -> None:
+    for argnums in ((0, 0), (1, -1), "x", 1.0):
+        with pytest.raises(ArgumentError, match="argnums"):
+            tn.grad(lambda x, y: x * y, argnums)(2.0, 3.0)
+    m = Cubic()
+    with pytest.raises(ArgumentError, match="twice"):
+        tn.grad(lambda a, b: a(np.ones(2)) + b(np.ones(2)), (0, 1))(m, m)
+    with pytest.raises(ShapeError, match="keys"):
+        tn.hvp(lambda p: p["a"] ** 2)({"a": 1.0}, {"b": 1.0})
+    with pytest.raises(DTypeError, match="complex128"):
+        tn.grad(np.abs)(1j)

@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_nn.derivatives import Traced
 from tinygrad_nn.errors import DetachError, DTypeError
 
-__all__ = ["as_array"]
+__all__ = ["as_array", "check_generator"]
 
 
 def as_array(data: Any, dtype: Any) -> Any:
@@ -43,3 +43,10 @@ def _convert(data: Any, dtype: Any) -> Any:
     if array.dtype.kind == "c" and np.dtype(dtype).kind != "c":
         raise DTypeError(f"converting {array.dtype} to {np.dtype(dtype)} would lose the imaginary part: take .real")
     return array.astype(dtype)
+
+
+def check_generator(rng: Any) -> np.random.Generator:
+    """Return `rng` if it is a NumPy Generator; a seed in its place is a common slip."""
+    if not isinstance(rng, np.random.Generator):
+        raise DTypeError(f"rng={rng!r} is not a NumPy Generator: write rng=np.random.default_rng(seed)")
+    return rng

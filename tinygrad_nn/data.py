@@ -33,8 +33,18 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Axis: TypeAlias = int | tuple[int, ...] | None
 
 
+def _plain(values: ArrayLike) -> Array:
+    """An array of what is given; a mask would be lost silently, and lists may be ragged."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise DTypeError("a masked array would lose its mask: pass values.filled(value), or the entries that count")
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ShapeError(f"a regular array is needed: {error}") from None
+
+
 def _as_numbers(values: ArrayLike) -> Array:
-    array = np.asarray(values)
+    array = _plain(values)
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"values must be real numbers, not {array.dtype}; write values.astype(np.float64)")
     if array.size == 0:
@@ -164,7 +174,7 @@ def one_hot(labels: ArrayLike, num_classes: int | None = None, dtype: DTypeLike 
     >>> tn.data.one_hot([0, 2], 3)
     array([[1., 0., 0.], [0., 0., 1.]])
     """
-    array = np.asarray(labels)
+    array = _plain(labels)
     if num_classes is None and array.size == 0:
         raise ShapeError(f"labels of shape {array.shape} is empty, so num_classes cannot be counted: give it")
     if array.dtype.kind not in "iu" and array.size:
@@ -206,7 +216,7 @@ class batches:  # noqa: N801 - reads as range and zip do, which are classes too
         rng: np.random.Generator | None = None,
         drop_last: bool = False,
     ) -> None:
-        self._arrays = tuple(np.asarray(array) for array in arrays)
+        self._arrays = tuple(_plain(array) for array in arrays)
         shapes = ", ".join(str(array.shape) for array in self._arrays)
         if not arrays or any(array.ndim == 0 for array in self._arrays):
             raise ShapeError(f"batches needs arrays with an axis of samples, got shapes {shapes or '(none)'}")
@@ -255,6 +265,8 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 1 << 31) -> Array
     ...     tn.data.read_idx(path)
     array([ 7, 256], dtype=int16)
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise DTypeError(f"read_idx takes the path of a file, got {path!r}")
     import gzip  # noqa: PLC0415 - only who reads files waits for these
     import zlib  # noqa: PLC0415
 

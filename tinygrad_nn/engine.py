@@ -476,6 +476,11 @@ def _fit(part: Any, shape: Any, node: Node, k: int, parent: Any) -> Any:
     if part.dtype == parent.dtype:
         return part
     if (part.dtype.kind == "c") != (parent.dtype.kind == "c") or part.dtype.kind not in "fciub":
+        if node.row.own and node.dtype.kind == "c":
+            raise RuleError(
+                f"complex numbers reached {node.row.name} from a Tensor of {parent.dtype}: only real computations are "
+                f"differentiated, so compute real and imaginary parts apart"
+            )
         raise RuleError(
             f"the rule of {node.row.name} for argument {k} returned {part.dtype} for an argument of {parent.dtype}; "
             f"only the width is cast, never the kind: return .real, or a gradient of the argument's kind"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.derivatives.elementwise import relu, sigmoid
 from tinygrad_nn.derivatives.random import random_like
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
@@ -41,10 +42,12 @@ def tanh(x: Any) -> Any:
     return np.tanh(x)
 
 
-def _shift(x: Any, axis: int) -> Any:
-    """The largest entry along `axis`, as a constant: it cancels from what is computed with it."""
+def _shift(x: Any, axis: int) -> tuple[Any, Any]:
+    """`x` less its largest entry along `axis`, and that entry, as a constant: it cancels in the gradient."""
     top = stop_gradient(np.max(x, axis=axis, keepdims=True))
-    return np.where(np.isfinite(top), top, 0.0)  # 0.0, not 0: small integers would wrap around in x - top
+    top = np.where(np.isfinite(top), top, 0.0)  # 0.0, not 0: small integers would wrap around in x - top
+    with np.errstate(over="ignore"):  # further below than the largest number: -inf, whose exponential is right
+        return x - top, top
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
@@ -57,7 +60,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
     >>> softmax(np.array([1000.0, 1000.0, -1000.0]))
     array([0.5, 0.5, 0. ])
     """
-    e = np.exp(x - _shift(x, axis))
+    e = np.exp(_shift(x, axis)[0])
     return e / e.sum(axis=axis, keepdims=True)
 
 
@@ -69,8 +72,8 @@ def logsumexp(x: Any, axis: int = -1, keepdims: bool = False) -> Any:
     >>> float(logsumexp(np.array([1000.0, 1000.0])))
     1000.6931471805599
     """
-    top = _shift(x, axis)
-    y = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
+    shifted, top = _shift(x, axis)
+    y = np.log(np.exp(shifted).sum(axis=axis, keepdims=True)) + top
     return y if keepdims else np.squeeze(y, axis=axis)
 
 
@@ -82,7 +85,7 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     >>> log_softmax(np.array([0.0, -1000.0]))
     array([    0., -1000.])
     """
-    shifted = x - _shift(x, axis)
+    shifted, _ = _shift(x, axis)
     return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 
 
@@ -103,6 +106,7 @@ def dropout(x: Any, p: float = 0.5, *, rng: np.random.Generator) -> Any:
     """
     if not 0 <= p < 1:
         raise ArgumentError(f"dropout needs a probability p with 0 <= p < 1, got {p}")
+    check_generator(rng)
     if p == 0:
         return x
     scaled = x * (1 / (1 - p))

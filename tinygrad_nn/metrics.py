@@ -30,6 +30,8 @@ class _HasNumpy(Protocol):
 def _as_classes(values: Any, name: str) -> tuple[Array, int | None]:
     """Return class indices (n,), and the number of classes where columns show it."""
     # A Tensor leaves the graph by numpy() only: np.asarray of one is an error.
+    if isinstance(values, np.ma.MaskedArray):
+        raise DTypeError(f"{name} is a masked array, whose mask would be lost: pass the entries that count")
     array = np.asarray(values.numpy() if hasattr(values, "numpy") else values)
     if array.ndim not in (1, 2) or array.shape[1:] == (1,):
         raise ShapeError(

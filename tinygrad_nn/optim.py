@@ -32,6 +32,10 @@ class Optimizer:
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
             raise DTypeError("an optimizer takes a list of parameters: write [p], or model.parameters()")
+        if not isinstance(params, Iterable):
+            raise DTypeError(
+                f"an optimizer takes a list of parameters, got {type(params).__name__}: model.parameters()"
+            )
         entries = list(params)
         if not entries:
             raise ArgumentError("an optimizer needs at least one parameter (was a generator used up before?)")
@@ -62,8 +66,13 @@ class Optimizer:
     def check(self, group: dict[str, Any]) -> None:
         """Raise ArgumentError if an option of a group is out of range."""
         for name in ("lr", "weight_decay"):
-            if not 0 <= group[name] < float("inf"):
-                raise ArgumentError(f"{type(self).__name__} needs {name} >= 0, got {group[name]}")
+            self.check_range(name, group[name], float("inf"))
+
+    def check_range(self, name: str, value: Any, end: float) -> None:
+        """Raise ArgumentError unless `value` is a number with 0 <= value < end."""
+        if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value < end:
+            needed = f"0 <= {name} < {end}" if end < float("inf") else f"{name} >= 0"
+            raise ArgumentError(f"{type(self).__name__} needs {needed}, got {value!r}")
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place."""
@@ -172,8 +181,7 @@ class SGD(Optimizer):
     def check(self, group: dict[str, Any]) -> None:
         """Raise ArgumentError if an option of a group is out of range."""
         super().check(group)
-        if not 0 <= group["momentum"] < 1:
-            raise ArgumentError(f"SGD needs 0 <= momentum < 1, got {group['momentum']}")
+        self.check_range("momentum", group["momentum"], 1)
         if group["nesterov"] and not group["momentum"]:
             raise ArgumentError("SGD with nesterov=True needs a momentum above 0")
 
@@ -210,16 +218,19 @@ class Adam(Optimizer):
         *,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ArgumentError if an option of a group is out of range."""
         super().check(group)
         betas = group["betas"]
-        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
-            raise ArgumentError(f"{type(self).__name__} needs two betas with 0 <= beta < 1, got {betas}")
-        if not group["eps"] > 0:
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ArgumentError(f"{type(self).__name__} needs two betas, such as (0.9, 0.999), got {betas!r}")
+        for beta in betas:
+            self.check_range("beta", beta, 1)
+        if not group["eps"]:
             raise ArgumentError(f"{type(self).__name__} needs eps > 0, got {group['eps']}")
+        self.check_range("eps", group["eps"], float("inf"))
 
     def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Take one step along the scaled mean gradient."""

@@ -20,7 +20,7 @@ __all__ = ["Tensor"]
 
 _new = object.__new__
 _ndarray = np.ndarray
-_PLAIN = frozenset({np.ndarray, float, int, bool, complex, type(None), tuple, slice, str, np.float64, np.float32})
+_PLAIN = frozenset({float, int, bool, complex, type(None), tuple, slice, str, np.float64, np.float32})
 _NO_KEYWORDS: dict[str, Any] = {}
 
 
@@ -221,7 +221,8 @@ class Tensor(ArrayMethods):
             )
         upstream = upstream_for(self, gradient)
         for leaf, grad in walk(node, upstream, release=not retain_graph).items():
-            leaf.grad = grad if leaf.grad is None else leaf.grad + grad
+            # a sum of arrays without axes is a NumPy number
+            leaf.grad = grad if leaf.grad is None else np.add(leaf.grad, grad, out=np.empty_like(grad))
 
     def zero_grad(self) -> None:
         """Set `grad` to None."""
@@ -277,8 +278,11 @@ class Tensor(ArrayMethods):
         return number
 
     def __index__(self) -> int:
-        if self.dtype.kind not in "iu":
-            raise DTypeError(f"only an integer Tensor can be an index, this one is {self.dtype}")
+        if self.dtype.kind not in "iu" or self.ndim:
+            raise DTypeError(
+                f"only an integer Tensor without axes is an index by itself, this one is {self.dtype} {self.shape}: "
+                f"index an array with t.numpy()"
+            )
         number: int = self._number(operator.index)
         return number
 
@@ -332,6 +336,12 @@ class Tensor(ArrayMethods):
     __rtruediv__ = _binary(np.divide, reflected=True)
     __matmul__ = _binary(np.matmul)
     __rmatmul__ = _binary(np.matmul, reflected=True)
+    __mod__ = _binary(np.remainder)
+    __rmod__ = _binary(np.remainder, reflected=True)
+    __floordiv__ = _binary(np.floor_divide)
+    __rfloordiv__ = _binary(np.floor_divide, reflected=True)
+    __divmod__ = _binary(np.divmod)
+    __rdivmod__ = _binary(np.divmod, reflected=True)
     __rpow__ = _binary(np.power, reflected=True)
     __and__ = _binary(np.bitwise_and)
     __rand__ = _binary(np.bitwise_and, reflected=True)
@@ -351,13 +361,16 @@ class Tensor(ArrayMethods):
     __ne__ = _binary(np.not_equal)  # type: ignore[assignment]
     __hash__ = object.__hash__
 
+    def __round__(self, ndigits: int | None = None) -> Tensor:
+        return self.round(ndigits or 0)
+
     def __getitem__(self, index: Any) -> Tensor:
         return _call(indexing.getitem, self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise GraphError(
-            "a Tensor is not changed in place: build the result with np.where or np.concatenate, or, "
-            "where no gradient is needed, write t.data[index] = value"
+            "a Tensor is not changed in place: build the result with np.where or np.concatenate, or, to set "
+            "values before a forward pass, write t.data[index] = value"
         )
 
     def __pow__(self, exponent: Any) -> Tensor:
@@ -494,14 +507,21 @@ def _apply_several(row: Row, arrays: list[Any], kwargs: dict[str, Any], parents:
 
 
 def _foreign(row: Row, k: int, a: Any) -> Any:
-    """An argument of a rarer type: lists become arrays, Tensors inside an index are unwrapped."""
-    if isinstance(a, (np.matrix, np.ma.MaskedArray)):
-        raise DTypeError(f"{row.name} with a Tensor and a {type(a).__name__}: pass a plain array instead")
-    where = row.arrays
-    if isinstance(a, (list, np.ndarray)) and k >= where.start and (where.stop is None or k < where.stop):
-        a = np.asarray(a)
-        if a.dtype.kind not in "fiubc":
-            raise DTypeError(f"{row.name} of a Tensor and {a.dtype}: only numbers can be computed with")
+    """An argument that is no Tensor and no number: arrays are checked, lists become arrays."""
+    if type(a) is not _ndarray:
+        where = row.arrays
+        if hasattr(a, "__array_function__") and not isinstance(a, _ndarray):
+            return a  # an array of another library
+        if k < where.start or (where.stop is not None and k >= where.stop) or isinstance(a, np.generic):
+            return a
+        if isinstance(a, (np.matrix, np.ma.MaskedArray)):
+            raise DTypeError(f"{row.name} with a Tensor and a {type(a).__name__}: pass a plain array instead")
+        try:
+            a = np.asarray(a)
+        except ValueError as error:
+            raise DTypeError(f"{row.name} needs regular arrays of numbers: {error}") from None
+    if a.dtype.kind not in "fiubc":
+        raise DTypeError(f"{row.name} of a Tensor and an array of {a.dtype}: only numbers can be computed with")
     return a
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
@@ -43,11 +44,14 @@ Argnums = int | tuple[int, ...]
 def _map(f: Callable[..., Any], tree: Any, *others: Any) -> Any:
     """Apply `f` to each entry of nested lists, tuples and dicts, with the entries of `others` beside it."""
     if isinstance(tree, dict):
+        for other in others:
+            if not isinstance(other, dict) or other.keys() != tree.keys():
+                raise ShapeError(f"expected a dict with the keys {list(tree)}, as in the arguments, got {other!r}")
         return {key: _map(f, value, *(o[key] for o in others)) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
         for other in others:
             if not isinstance(other, (list, tuple)) or len(other) != len(tree):
-                raise ShapeError(f"expected {len(tree)} entries in the nesting of the arguments, got {other!r}")
+                raise ShapeError(f"expected {len(tree)} entries, as in the nesting of the arguments, got {other!r}")
         parts = [_map(f, *values) for values in zip(tree, *others, strict=True)]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     return f(tree, *others)
@@ -59,23 +63,29 @@ def _entries(tree: Any) -> list[Any]:
     return found
 
 
+def _is_module(value: Any) -> bool:
+    return hasattr(value, "named_parameters")
+
+
 def _variable(value: Any, where: str) -> Any:
     """A Tensor to differentiate with respect to: a leaf, or an alias of a Tensor that has a history."""
-    if isinstance(value, Tensor):
-        return alias(value) if value.requires_grad else leaf(_real(value.data, where))
-    if hasattr(value, "named_parameters"):
+    if _is_module(value):
         return dict(value.named_parameters())
-    return leaf(_real(Tensor(value).data, where))
-
-
-def _real(data: Any, where: str) -> Any:
-    if data.dtype.kind not in "fc":
-        raise DTypeError(f"{where} is {data.dtype}: a gradient is with respect to floating numbers, write 3.0 for 3")
-    return data
+    if isinstance(value, Tensor) and value.requires_grad:
+        return alias(value)
+    data = value.data if isinstance(value, Tensor) else Tensor(value).data
+    if data.dtype.kind != "f":
+        raise DTypeError(
+            f"{where} is {data.dtype}: a gradient is with respect to real floating numbers, write 3.0 for 3"
+        )
+    return leaf(data)
 
 
 _settled: WeakSet[Leaf] = WeakSet()
 """The variables of calls whose function has returned: nothing outside can ask for their gradients."""
+
+_around: ContextVar[frozenset[Any]] = ContextVar("around", default=frozenset())
+"""The variables of the transforms that are running around the present one."""
 
 
 class _Call:
@@ -89,47 +99,44 @@ class _Call:
         kwargs: dict[str, Any],
         has_aux: bool,
     ) -> None:
-        self.outside = bool(current_recording())
-        numbers = (argnums,) if isinstance(argnums, int) else argnums
+        outside = bool(current_recording())
+        self.single = not isinstance(argnums, tuple)
         lifted = list(args)
         self.variables: list[Any] = []
-        parameters: set[Any] = set()
         self.given: list[Any] = []
-        for n in numbers:
-            if not -len(args) <= n < len(args):
-                raise ArgumentError(
-                    f"argnums={argnums} names argument {n}, the call has {len(args)} positional arguments"
-                )
-            k = n % len(args)
-            module = hasattr(args[k], "named_parameters")
-            with recording(True):
-                variables = _map(functools.partial(_variable, where=f"argument {k}"), args[k])
-            self.variables.append(variables)
-            if module:
-                parameters |= {p._node for p in variables.values()}
-            self.given.append({name: p.data for name, p in variables.items()} if module else args[k])
-            lifted[k] = args[k] if module else variables
-        self.single = isinstance(argnums, int)
         with recording(True):
-            result = function(*lifted, **kwargs)
+            for k in _positions(argnums, args):
+                variables = _map(functools.partial(_variable, where=f"argument {k}"), args[k])
+                self.variables.append(variables)
+                self.given.append(_map(lambda a, v: _map(_array_of, v) if _is_module(a) else a, args[k], variables))
+                lifted[k] = _map(lambda a, v: a if _is_module(a) else v, args[k], variables)
+            self.nodes = {v._node for v in _entries(self.variables)}
+            parameters = {p._node for arg in args for m in _entries(arg) if _is_module(m) for p in m.parameters()}
+            around = _around.get()
+            token = _around.set(around | self.nodes)
+            try:
+                result = function(*lifted, **kwargs)
+            finally:
+                _around.reset(token)
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
             raise ArgumentError("with has_aux=True the function returns a pair (value, aux)")
         self.y: Any = result[0] if has_aux else result
         self.aux: Any = result[1] if has_aux else None
-        self.nodes = {v._node for v in _entries(self.variables)}
-        outer: set[Any] = set()
-        for y in _entries(self.y):
+        outer = self.nodes & around
+        for y in (*_entries(self.y), *_entries(self.aux)):
             if isinstance(y, Tensor) and y._node is not None:
                 outer |= {node for node in leaves(y._node) - self.nodes if node not in _settled}
         # someone outside may differentiate on: give Tensors, and record the walk back too
-        self.recorded = self.outside and bool(outer)
+        self.recorded = outside and bool(outer)
         _settled.update(node for node in self.nodes if type(node) is Leaf and node not in parameters)
 
-    def output(self, y: Any, given: Any = None) -> Any:
+    def output(self, y: Any, given: Any, *, recorded: bool | None = None) -> Any:
         """A result as the caller wants it: Tensors if they may be differentiated on, else arrays."""
         if not isinstance(y, Tensor):
             return y
-        return y if self.recorded else _wrap(y.data, None) if isinstance(given, Tensor) else y.data
+        if self.recorded if recorded is None else recorded:
+            return y
+        return _wrap(y.data, None) if isinstance(given, Tensor) else y.data
 
     def outputs(self, tree: Any) -> Any:
         """Results of the function itself: Tensors where an argument was one."""
@@ -139,20 +146,44 @@ class _Call:
     def pull(self, y: Any, g: Any, *, retain: bool) -> Any:
         """The gradients of <g, y> with respect to the variables, in the nesting of the arguments."""
         found: dict[Any, Any] = {}
+        recorded = self.recorded or _is_variable(g)
         if isinstance(y, Tensor) and y._node is not None:
-            found = walk_back(y, g, self.nodes, create_graph=self.recorded, retain=retain)
-        return self.gathered(found)
+            found = walk_back(y, g, self.nodes, create_graph=recorded, retain=retain)
+        return self.gathered(found, recorded=recorded)
 
-    def gathered(self, found: dict[Any, Any]) -> Any:
+    def gathered(self, found: dict[Any, Any], *, recorded: bool) -> Any:
         """Gradients by node, put into the nesting of the arguments; zeros where none arrived."""
 
         def one(variable: Tensor, given: Any) -> Any:
             g = found.get(variable._node)
             g = np.zeros_like(variable.data) if g is None else g
-            return self.output(g if isinstance(g, Tensor) else _wrap(g, None), given)
+            return self.output(g if isinstance(g, Tensor) else _wrap(np.asarray(g), None), given, recorded=recorded)
 
         results = tuple(_map(one, v, given) for v, given in zip(self.variables, self.given, strict=True))
         return results[0] if self.single else results
+
+
+def _array_of(parameter: Tensor) -> Any:
+    return parameter.data
+
+
+def _is_variable(g: Any) -> bool:
+    """Whether a result must stay a Tensor for the sake of `g`, an upstream gradient or tangent."""
+    return isinstance(g, Tensor) and g.requires_grad and bool(current_recording())
+
+
+def _positions(argnums: Any, args: tuple[Any, ...]) -> list[int]:
+    """The positions that `argnums` names, from 0."""
+    numbers = argnums if isinstance(argnums, tuple) else (argnums,)
+    found: list[int] = []
+    for n in numbers:
+        if not isinstance(n, int) or not -len(args) <= n < len(args):
+            raise ArgumentError(f"argnums={argnums!r} must name some of the call's {len(args)} positional arguments")
+        found.append(n % len(args))
+    modules = [id(m) for k in found for m in _entries(args[k]) if _is_module(m)]
+    if len({*found}) < len(found) or len({*modules}) < len(modules):
+        raise ArgumentError(f"argnums={argnums!r} names an argument, or a module, twice")
+    return found
 
 
 def walk_back(y: Tensor, g: Any, nodes: set[Any], *, create_graph: bool, retain: bool) -> dict[Any, Any]:
@@ -165,10 +196,22 @@ def walk_back(y: Tensor, g: Any, nodes: set[Any], *, create_graph: bool, retain:
     return walk(y._node, upstream, release=not retain, targets=nodes)
 
 
+def _check(y: Any, name: str) -> Any:
+    """A result that can be differentiated: floating numbers, as a Tensor, an array or a Python number."""
+    kind = y.dtype.kind if hasattr(y, "dtype") else "f" if isinstance(y, float) else "?"
+    if kind != "f":
+        hint = "; with has_aux=True it may return (value, aux)" if isinstance(y, tuple) else ""
+        raise DTypeError(
+            f"{name} differentiates a function that gives floating numbers, this one gave {type(y).__name__}"
+            f"{f' of {y.dtype}' if hasattr(y, 'dtype') else ''} (a forgotten return?){hint}"
+        )
+    return y
+
+
 def _scalar(y: Any, name: str) -> Any:
-    if np.size(y) != 1 if not isinstance(y, Tensor) else y.size != 1:
+    if (y.size if hasattr(_check(y, name), "size") else 1) != 1:
         raise ShapeError(
-            f"{name} differentiates a function that gives one number, this one gave shape {np.shape(y)}: take .sum() "
+            f"{name} differentiates a function that gives one number, this one gave shape {y.shape}: take .sum() "
             f"or .mean() in it, or use tn.jacobian or tn.vjp"
         )
     return y
@@ -253,12 +296,13 @@ def vjp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
             found: dict[Any, Any] = {}
             pairs: list[tuple[Any, Any]] = []
             _map(lambda y, part: pairs.append((y, part)), call.y, g)
+            recorded = call.recorded or any(_is_variable(part) for _, part in pairs)
             for y, part in pairs:
                 if isinstance(y, Tensor) and y._node is not None:
-                    walked = walk_back(y, part, call.nodes, create_graph=call.recorded, retain=True)
+                    walked = walk_back(y, part, call.nodes, create_graph=recorded, retain=True)
                     for node, value in walked.items():
                         found[node] = found[node] + value if node in found else value
-            return call.gathered(found)
+            return call.gathered(found, recorded=recorded)
 
         return call.outputs(call.y), pullback
 
@@ -282,26 +326,29 @@ def jvp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
     def transformed(*args: Any, **kwargs: Any) -> Any:
         *primals, tangent = args
         call = _Call(function, argnums, tuple(primals), kwargs, has_aux=False)
-        tangents = (tangent,) if call.single else tangent
+        pairs: list[tuple[Tensor, Any]] = []
+        _map(lambda v, t: pairs.append((v, t)), tuple(call.variables), (tangent,) if call.single else tangent)
+        for v, t in pairs:
+            if np.shape(t) != v.shape:
+                raise ShapeError(f"a tangent has its argument's shape {v.shape}, got {np.shape(t)}")
+        recorded = call.recorded or any(_is_variable(t) for _, t in pairs)
+        given = next((g for g in _entries(call.given) if isinstance(g, Tensor)), None)
 
         def push(y: Any) -> Any:
-            if not isinstance(y, Tensor) or y._node is None:
-                return np.zeros_like(y.data if isinstance(y, Tensor) else y)
-            g = leaf(np.zeros_like(y.data))
-            found = walk_back(y, g, call.nodes, create_graph=True, retain=True)
-            total: Any = None
-            pairs: list[tuple[Tensor, Any]] = []
-            _map(lambda v, t: pairs.append((v, t)), call.variables, list(tangents))
-            with recording(True):
-                for v, t in pairs:
-                    if np.shape(t) != v.shape:
-                        raise ShapeError(f"a tangent has its argument's shape {v.shape}, got {np.shape(t)}")
-                    if v._node in found:
-                        part = (found[v._node] * t).sum()
-                        total = part if total is None else total + part
-            dy = walk_back(total, None, {g._node}, create_graph=call.recorded, retain=False).get(g._node)
-            dy = np.zeros_like(y.data) if dy is None else dy
-            return call.output(dy if isinstance(dy, Tensor) else _wrap(dy, None), y if call.recorded else None)
+            _check(y, "jvp")
+            dy: Any = None
+            if isinstance(y, Tensor) and y._node is not None:
+                g = leaf(np.zeros_like(y.data))
+                found = walk_back(y, g, call.nodes, create_graph=True, retain=True)
+                with recording(True):
+                    parts = [(found[v._node] * t).sum() for v, t in pairs if v._node in found]
+                    total = sum(parts[1:], start=parts[0]) if parts else None
+                if total is not None and total.requires_grad:
+                    dy = walk_back(total, None, {g._node}, create_graph=recorded, retain=False).get(g._node)
+                _settled.add(g._node)
+            if dy is None:
+                dy = np.zeros_like(y.data if isinstance(y, Tensor) else y)
+            return call.output(dy if isinstance(dy, Tensor) else _wrap(np.asarray(dy), None), given, recorded=recorded)
 
         return call.outputs(call.y), _map(push, call.y)
 
@@ -310,6 +357,8 @@ def jvp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
 
 def jacobian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """Make the function that gives the Jacobian: shape ``(*result.shape, *argument.shape)``, entry by entry.
+
+    A nested result gives that nesting, and in each entry the nesting of the arguments.
 
     Examples
     --------
@@ -321,31 +370,31 @@ def jacobian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[...
     @functools.wraps(function, updated=())
     def transformed(*args: Any, **kwargs: Any) -> Any:
         call = _Call(function, argnums, args, kwargs, has_aux=False)
-        y = call.y
-        if isinstance(y, (tuple, list, dict)):
-            raise DTypeError(
-                f"jacobian differentiates a function that gives one array, this one gave a {type(y).__name__}"
-            )
-        shape, size = np.shape(y), y.size if isinstance(y, Tensor) else np.size(y)
-        rows = []
-        for k in range(size):
-            g = np.zeros(size, y.dtype)
-            g[k] = 1
-            rows.append(call.pull(y, g.reshape(shape), retain=True))
+        given: Any = call.given[0] if call.single else tuple(call.given)
 
-        def join(like: Any, *parts: Any) -> Any:
-            if not parts:
-                return np.zeros((*shape, *np.shape(like)))
-            return np.stack(parts).reshape((*shape, *np.shape(like)))
+        def rows(y: Any) -> Any:
+            y = _check(y, "jacobian") if hasattr(y, "shape") else np.asarray(_check(y, "jacobian"))
+            parts = []
+            for k in range(y.size):
+                g = np.zeros(y.size, y.dtype)
+                g[k] = 1
+                parts.append(call.pull(y, g.reshape(y.shape), retain=True))
 
-        like: Any = tuple(call.given) if not call.single else call.given[0]
-        return _map(join, like, *rows)
+            def join(like: Any, *entries: Any) -> Any:
+                shape = (*y.shape, *np.shape(like))
+                return np.stack(entries).reshape(shape) if entries else np.zeros(shape)
+
+            return _map(join, given, *parts)
+
+        return _map(rows, call.y)
 
     return transformed
 
 
-def hessian(function: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
+def hessian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """Make the function that gives the matrix of second derivatives: shape ``(*argument.shape, *argument.shape)``.
+
+    Nested arguments give the nesting twice: ``hessian(f)(params)["w"]["b"]`` is d2f / dw db.
 
     Examples
     --------

@@ -2,12 +2,15 @@
 
 from domains import elementwise, indexing, linalg, reductions, shaping
 from domains.base import DOMAINS, LAYOUTS, Case, Draw, name_of, relayout
+from domains.points import POINTS, Point
 
 __all__ = [
     "DOMAINS",
     "LAYOUTS",
+    "POINTS",
     "Case",
     "Draw",
+    "Point",
     "elementwise",
     "indexing",
     "linalg",

@@ -42,6 +42,7 @@ UNARY: dict[Callable[..., Any], tuple[float, float]] = {
 }
 REAL_UNARY: dict[Callable[..., Any], tuple[float, float]] = {
     np.cbrt: (0.2, 4),
+    np.conjugate: (-2, 2),
     np.deg2rad: (-400, 400),
     np.radians: (-400, 400),
     np.rad2deg: (-4, 4),

@@ -188,6 +188,8 @@ def diff(d: Draw, function: Callable[..., Any]) -> Case:
     n, axis = d.pick(0, 1, 2), d.axis(len(shape), none=False, several=False)
     form = d.pick("plain", "number", "slices")
     x = d.values(shape)
+    if form == "plain" and d.pick(True, False):
+        return Case(function, [x])
     if form == "plain":
         return Case(lambda a: function(a, n, axis), [x])
     if form == "number":
@@ -200,7 +202,12 @@ def diff(d: Draw, function: Callable[..., Any]) -> Case:
 def trapezoid(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.pick((5,), (3, 4), (2, 4, 3))
     axis = d.axis(len(shape), none=False, several=False)
-    form = d.pick("dx", "vector", "full")
+    form = d.pick("dx", "vector", "full", "defaults", "list")
+    if form == "defaults":
+        return Case(function, [d.values(shape)])
+    if form == "list":
+        places = [0.5 * i * i for i in range(shape[axis])]
+        return Case(lambda y: function(y, places, axis=axis), [d.values(shape)])
     if form == "dx":
         return Case(lambda y, dx: function(y, dx=dx, axis=axis), [d.values(shape), d.values(())])
     x = d.values((shape[axis],)) if form == "vector" else d.values(shape)
@@ -210,9 +217,22 @@ def trapezoid(d: Draw, function: Callable[..., Any]) -> Case:
 @domain(np.gradient)
 def gradient(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.pick((5,), (3, 4))
-    axis, edge_order = d.pick(0, -1), d.pick(1, 2)
-    form = d.pick("unit", "step", "coordinates", "all")
+    axis, edge_order = d.pick(0, -1, (0,), (-1,)), d.pick(1, 2)
+    form = d.pick("unit", "step", "coordinates", "all", "two axes", "defaults", "list")
     f = d.values(shape)
+    if form == "defaults":
+        return Case(lambda f: function(f), [d.values((5,))])
+    if form == "list":
+        return Case(lambda f: function(f, [0.0, 1.0, 3.0, 4.5, 5.0], edge_order=edge_order), [d.values((5,))])
+    if form == "two axes":
+        steps, which = d.pick((), (0.5,), (0.5, 2.0)), d.pick(0, 1)
+        axes = d.pick(None, (0, 1), (1, 2), (2, -3), (-2, 0))
+        steps = steps if axes is not None else steps[:1]
+        return Case(
+            lambda f: function(f, *steps, axis=axes, edge_order=edge_order)[which], [d.values((3, 4, 3))]
+        )
+    if isinstance(axis, tuple) and form in ("coordinates", "all"):
+        axis = axis[0]
     if form == "unit":
         return Case(lambda f: function(f, axis=axis, edge_order=edge_order), [f])
     if form == "step":
@@ -220,7 +240,8 @@ def gradient(d: Draw, function: Callable[..., Any]) -> Case:
     if form == "coordinates":
         x = np.cumsum(d.rng.uniform(0.5, 1.5, shape[axis]))
         return Case(lambda f: function(f, x.astype(f.dtype), axis=axis, edge_order=edge_order), [f])
-    return Case(lambda f: function(f, 0.5, 2.0, edge_order=edge_order)[d.rng.integers(1)], [d.values((3, 4))])
+    which = d.pick(0, 1)
+    return Case(lambda f: function(f, 0.5, 2.0, edge_order=edge_order)[which], [d.values((3, 4))])
 
 
 @domain(np.interp)
@@ -229,7 +250,11 @@ def interp(d: Draw, function: Callable[..., Any]) -> Case:
     x = d.rng.permutation(
         np.concatenate([(xp[1:] + xp[:-1]) / 2 + d.rng.uniform(-0.1, 0.1, 4), [xp[0] - 1, xp[-1] + 1]])
     )
-    options = d.pick({}, {"left": 0.5}, {"right": -0.5, "left": 1.0}, {"period": 2 * xp[-1]})
+    options = d.pick({}, {"left": 0.5}, {"right": -0.5, "left": 1.0}, {"period": 2 * xp[-1]}, {"period": -2 * xp[-1]})
+    if "period" in options and d.pick(True, False):  # places one period or more away, in any order
+        mixed = d.rng.permutation(5)
+        xp = xp[mixed] + 2 * xp[-1] * d.rng.integers(-1, 2, 5)
+        x = x + options["period"] * d.rng.integers(-2, 3, 6)
     return Case(
         lambda x, xp, fp: function(x, xp, fp, **options),
         [x, xp, d.values((5,))],

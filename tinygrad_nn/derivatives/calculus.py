@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_nn.derivatives.table import composition, plain
 from tinygrad_nn.errors import ArgumentError, ShapeError
@@ -24,7 +25,7 @@ def _part(a: Any, axis: int, start: int | None, stop: int | None) -> Any:
 def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
     if n < 0:
         raise ArgumentError(f"np.diff needs an order n >= 0, got {n}")
-    axis %= a.ndim
+    axis = normalize_axis_index(axis, a.ndim)
     ends = []
     for end in (prepend, append):
         if end is not None:
@@ -43,7 +44,7 @@ def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any =
 @composition(np.trapezoid)
 def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     y = _number_array(y)
-    axis %= y.ndim
+    axis = normalize_axis_index(axis, y.ndim)
     if x is None:
         width = dx
     else:

@@ -36,28 +36,33 @@ elementwise(np.multiply, lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a)
 elementwise(np.divide, lambda g, _y, _a, b: g / b, lambda g, y, _a, b: -g * y / b)
 elementwise(np.negative, lambda g, _y, _x: -g)
 elementwise(np.positive, lambda g, _y, _x: g)
+elementwise(np.conjugate, lambda g, _y, _x: g)
 elementwise(np.reciprocal, lambda g, y, _x: -g * y * y)
 elementwise(np.square, lambda g, _y, x: g * 2 * x)
-elementwise(np.sqrt, lambda g, y, _x: g / (2 * y), note="inf at 0")
+elementwise(np.sqrt, lambda g, y, _x: g / (2 * y + 0), note="inf at 0")  # + 0: at -0.0 too
 elementwise(np.cbrt, lambda g, y, _x: g / (3 * y * y), note="inf at 0")
 for _ufunc in (np.absolute, np.fabs):
     elementwise(_ufunc, lambda g, _y, x: g * np.sign(x), selects=True, note="0 at 0")
 
 
-def _power_base(power: Callable[..., Any], g: Any, _y: Any, a: Any, b: Any) -> Any:
-    # b a^(b-1); or b a^b / a where b - 1 may be rounded: what is lost there, times log a, would show
-    if isinstance(b, (int, float)):
-        if power is operator.pow and a.dtype.kind == "f":
-            b = a.dtype.type(b)  # as the forward reads it: 1.7 - 1 is not 0.7 in float32
+def _steepness(a: Any, b: Any, power: Callable[..., Any]) -> Any:
+    """b a^(b-1); as b a^b / a where b - 1 may be rounded: what is lost there, times log a, would show."""
+    if isinstance(b, (int, float, np.floating)):
         if b == 0:
-            return g * 0
+            return 0
         if b >= 0.5 or b % 1 == 0:
-            return g * b * power(a, b - 1)
+            return b * power(a, b - 1)
     split = (b < 0.5) & (a != 0)
     # where b is 0 the result is the constant 1, whatever a is: without the mask 0 * 0**-1 is NaN
     constant = b == 0
     slope = b * power(a, np.where(split | constant, b, b - 1)) / np.where(split, a, 1)
-    return g * np.where(constant, 0, slope)
+    return np.where(constant, 0, slope)
+
+
+def _power_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
+    if isinstance(b, (int, float)) and a.dtype.kind == "f":
+        b = a.dtype.type(b)  # as the forward reads it: 1.7 - 1 is not 0.7 in float32
+    return g * _steepness(a, b, operator.pow)
 
 
 def _power_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
@@ -65,13 +70,14 @@ def _power_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
     return g * y * np.log(np.where(a > 0, a, 1))
 
 
-for _ufunc in (np.power, np.float_power):
-    elementwise(
-        _ufunc,
-        functools.partial(_power_base, operator.pow if _ufunc is np.power else np.float_power),
-        _power_exponent,
-        note="with respect to the exponent: 0 where the base is 0 or negative",
-    )
+_flat_exponent = "with respect to the exponent: 0 where the base is 0 or negative"
+elementwise(np.power, _power_base, _power_exponent, note=_flat_exponent)
+elementwise(
+    np.float_power,
+    lambda g, _y, a, b: g * _steepness(a, b, np.float_power),
+    _power_exponent,
+    note=_flat_exponent,
+)
 
 
 def _whole(y: Any, a: Any, b: Any) -> Any:

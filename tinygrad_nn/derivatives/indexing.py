@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_nn.derivatives.table import composition, numpy_row, own, plain
 from tinygrad_nn.errors import ArgumentError, ShapeError
@@ -48,7 +49,7 @@ scatter: Callable[..., Any] = own(_scatter, lambda g, _y, _g, index, shape: geti
 
 @composition(np.take)
 def _take(a: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Any:
-    a, axis = (a.reshape(-1), 0) if axis is None else (a, axis % a.ndim)
+    a, axis = (a.reshape(-1), 0) if axis is None else (a, normalize_axis_index(axis, a.ndim))
     indices = np.asarray(plain(indices))
     if mode == "wrap":
         indices = indices % a.shape[axis]
@@ -68,7 +69,7 @@ def _along(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:
 
 @composition(np.take_along_axis)
 def _take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
-    arr, axis = (arr.reshape(-1), 0) if axis is None else (arr, axis % arr.ndim)
+    arr, axis = (arr.reshape(-1), 0) if axis is None else (arr, normalize_axis_index(axis, arr.ndim))
     if np.ndim(indices) != arr.ndim:
         raise ShapeError(
             f"np.take_along_axis needs indices with {arr.ndim} axes, as the array has; got {np.ndim(indices)}"

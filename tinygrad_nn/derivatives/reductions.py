@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_nn.derivatives.shaping import expand
 from tinygrad_nn.derivatives.table import composition, numpy_row, own
@@ -34,11 +35,13 @@ def _let_in(part: Any, where: Any) -> Any:
 
 # Sums
 
+_add_up: Callable[..., Any] = np.add.reduce
+
 
 def _sum(x: Any, axis: Axis = None, *, keepdims: bool = False, **rest: Any) -> Any:
     # the ufunc's own method: the numbers of np.sum in a third of the time
     if type(x) is np.ndarray and not rest:
-        return np.add.reduce(x, axis, None, None, keepdims)
+        return _add_up(x, axis, None, None, keepdims)
     return x.sum(axis=axis, keepdims=keepdims, **rest)
 
 
@@ -50,7 +53,7 @@ def _sum_rule(
 
 def _mean(x: Any, axis: Axis = None, *, keepdims: bool = False, **rest: Any) -> Any:
     if type(x) is np.ndarray and x.size and x.dtype.char in "fdgFDG" and not rest:
-        return np.add.reduce(x, axis, None, None, keepdims) / _count(x.shape, axis)
+        return _add_up(x, axis, None, None, keepdims) / _count(x.shape, axis)
     return x.mean(axis=axis, keepdims=keepdims, **rest)
 
 
@@ -132,7 +135,7 @@ def _one_axis(a: Any, axis: Axis) -> tuple[Any, int]:
         return a.transpose((*rest, *axes)).reshape(
             (*(a.shape[i] for i in rest), -1 if a.size else _count(a.shape, axis))
         ), len(rest)
-    return a, axis % a.ndim
+    return a, normalize_axis_index(axis, a.ndim)
 
 
 def _kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:

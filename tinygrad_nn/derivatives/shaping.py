@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_nn.derivatives.table import composition, numpy_row, own, unbroadcast
 from tinygrad_nn.errors import ArgumentError, ShapeError
@@ -56,15 +57,20 @@ if hasattr(np, "astype"):  # NumPy 2.1
 # The same entries in another shape
 
 
-def _reshape_kernel(a: Any, shape: Any, order: str = "C") -> Any:
-    return a.reshape(shape, order=order)
-
-
-def _ravel_kernel(a: Any, order: str = "C") -> Any:
+def _check_order(order: Any) -> None:
     if order not in ("C", "F"):
         raise ArgumentError(
             f"order={order!r} depends on the memory layout, which Tensors do not promise: use 'C' or 'F'"
         )
+
+
+def _reshape_kernel(a: Any, shape: Any, order: str = "C") -> Any:
+    _check_order(order)
+    return a.reshape(shape, order=order)
+
+
+def _ravel_kernel(a: Any, order: str = "C") -> Any:
+    _check_order(order)
     return a.ravel(order)
 
 
@@ -156,7 +162,7 @@ def _broadcast_arrays(*args: Any) -> tuple[Any, ...]:
 
 @composition(np.repeat)
 def _repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:
-    a, axis = (a.reshape(-1), 0) if axis is None else (a, axis % a.ndim)
+    a, axis = (a.reshape(-1), 0) if axis is None else (a, normalize_axis_index(axis, a.ndim))
     return a[_ALL * axis + (np.repeat(np.arange(a.shape[axis]), repeats),)]
 
 
@@ -282,7 +288,8 @@ def _append(arr: Any, values: Any, axis: int | None = None) -> Any:
 
 @composition(np.array_split)
 def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    axis, n = axis % ary.ndim, ary.shape[axis]
+    axis = normalize_axis_index(axis, ary.ndim)
+    n = ary.shape[axis]
     if np.ndim(indices_or_sections) == 0:
         sections = int(indices_or_sections)
         if sections <= 0:
@@ -312,7 +319,7 @@ if hasattr(np, "unstack"):  # NumPy 2.1
 
     @composition(np.unstack)
     def _unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
-        return tuple(x[_ALL * (axis % x.ndim) + (k,)] for k in range(x.shape[axis]))
+        return tuple(x[_ALL * normalize_axis_index(axis, x.ndim) + (k,)] for k in range(x.shape[axis]))
 
 
 # What is asked of a shape, not of the entries; and arrays made in the shape of another

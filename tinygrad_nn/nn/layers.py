@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn import functional
+from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 from tinygrad_nn.nn.init import Initializer, uniform
 from tinygrad_nn.nn.module import Module, Parameter
@@ -63,7 +64,7 @@ class Linear(Module):
         for name, value in (("in_features", in_features), ("out_features", out_features)):
             if not isinstance(value, (int, np.integer)) or value < 1:
                 raise ArgumentError(f"Linear needs a positive whole number {name}, got {value!r}")
-        rng = np.random.default_rng() if rng is None else rng
+        rng = np.random.default_rng() if rng is None else check_generator(rng)
         default = uniform(-1 / math.sqrt(in_features), 1 / math.sqrt(in_features))
         self.in_features = int(in_features)
         self.out_features = int(out_features)
@@ -106,6 +107,8 @@ class Sequential(Module):
 
     def __init__(self, *layers: Any) -> None:
         for k, layer in enumerate(layers):
+            if isinstance(layer, type):
+                raise DTypeError(f"Sequential takes modules, argument {k} is the class: write {layer.__name__}()")
             if not callable(layer):
                 raise DTypeError(f"Sequential takes modules and functions; argument {k} is a {type(layer).__name__}")
         self.layers = list(layers)
@@ -187,7 +190,7 @@ class Dropout(Module):
         if not 0 <= p < 1:
             raise ArgumentError(f"Dropout needs a probability p with 0 <= p < 1, got {p}")
         self.p = p
-        self.rng = np.random.default_rng() if rng is None else rng
+        self.rng = np.random.default_rng() if rng is None else check_generator(rng)
 
     def forward(self, x: Any) -> Any:
         """Drop entries while training."""
