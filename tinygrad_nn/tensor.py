@@ -441,7 +441,7 @@ def upstream_for(y: Tensor, gradient: Any) -> Any:
                 f"backward() starts from one number, this Tensor has shape {y.shape}: take .sum() or .mean(), "
                 f"or pass gradient=, an array of that shape"
             )
-        return np.ones_like(y._data)
+        return np.ones(y.shape, y.dtype) if type(y._data) is _ndarray else np.ones_like(y._data)
     g = gradient._data if isinstance(gradient, Tensor) else as_array(gradient, None)
     if g.shape != y.shape:
         raise ShapeError(f"gradient= has shape {g.shape}, the Tensor {y.shape}: they must be equal")

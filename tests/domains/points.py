@@ -51,6 +51,12 @@ def _sinc_slope(x: float) -> float:
     return float(total / x)
 
 
+def _sinc_far(whole: float, rest: float) -> float:
+    """The derivative of sinc at whole + rest, where cos(pi x) and sin(pi x) depend on the rest only."""
+    x, sign = whole + rest, (-1) ** int(whole)
+    return float(sign * (np.cos(np.pi * rest) - np.sin(np.pi * rest) / (np.pi * x)) / x)
+
+
 POINTS = [
     _ties(np.maximum, larger=True),
     _ties(np.minimum, larger=False),
@@ -73,6 +79,12 @@ POINTS = [
     Point("relu", elementwise.relu, [[-1.0, 0.0, 2.0]], [[0, 0, 1]]),
     Point("sqrt", np.sqrt, [[0.0, 0.25]], [[INF, 1]]),
     Point("sqrt of -0", np.sqrt, [[-0.0]], [[INF]]),
+    Point("absolute of sqrt", lambda x: np.absolute(np.sqrt(x)), [[0.0, 0.25]], [[0, 1]]),
+    Point("fabs of sqrt", lambda x: np.fabs(np.sqrt(x)), [[0.0, 0.25]], [[0, 1]]),
+    Point("hypot of sqrt", lambda x: np.hypot(np.sqrt(x), np.sqrt(x)), [[0.0]], [[0]]),
+    Point("length of sqrt", lambda x: elementwise.length(np.sqrt(x), 0), [[0.0, 0.25]], [[0, 1]]),
+    Point("root of sqrt", lambda x: reductions.root(np.sqrt(x)), [[0.0]], [[0]]),
+    Point("nan_to_num of sqrt", lambda x: np.nan_to_num(np.sqrt(x) * INF), [[0.25]], [[0]]),
     Point("cbrt", np.cbrt, [[0.0, 1.0]], [[INF, 1 / 3]]),
     Point("root", reductions.root, [[0.0, 0.25]], [[0, 1]]),
     Point("power of whole numbers", lambda a: a**2, [[0.0, -1.5, 2.0]], [[0, -3, 4]]),
@@ -93,6 +105,12 @@ POINTS = [
     Point("arcsinh far out", np.arcsinh, [[1e200, -1e200]], [[1e-200, 1e-200]]),
     Point("sinc", np.sinc, [[0.0, 1e-9, 0.1, 0.3, -0.3, 0.318, -0.318]], [[0, *map(_sinc_slope, (1e-9, 0.1, 0.3, -0.3, 0.318, -0.318))]]),
     Point("sinc at 1 / pi", np.sinc, [[1 / np.pi, -1 / np.pi]], [[_sinc_slope(1 / np.pi), _sinc_slope(-1 / np.pi)]]),
+    Point(
+        "sinc far out",
+        np.sinc,
+        [[2.0**20 + 0.25, -(2.0**20) - 0.25, 2.0**20 + 1.25, 0.75, 1.25, 2.0]],
+        [[*map(_sinc_far, (2.0**20, -(2.0**20), 2.0**20 + 1), (0.25, -0.25, 0.25)), *map(_sinc_far, (1, 1, 2), (-0.25, 0.25, 0))]],
+    ),
     Point("tanh far out", np.tanh, [[20.0, -20.0, 300.0, 800.0]], [[4 * np.exp(-40), 4 * np.exp(-40), 4 * np.exp(-600), 0]]),
     Point("sigmoid far out", elementwise.sigmoid, [[40.0, -40.0, 700.0]], [[np.exp(-40), np.exp(-40), np.exp(-700)]]),
     Point("logaddexp far out", np.logaddexp, [[40.0], [0.0]], [[1], [np.exp(-40)]]),

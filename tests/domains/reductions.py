@@ -25,8 +25,29 @@ def mask(d: Draw, shape: tuple[int, ...]) -> Any:
     return {"where": where}
 
 
+def sieve(d: Draw, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask for where= that lets in most entries of every line, whatever the axis: no two neighbours are left out."""
+    return np.asarray(sum(np.indices(shape), d.rng.integers(3)) % 3 != 1) if shape else np.asarray(True)
+
+
+def seldom(d: Draw) -> bool:
+    """Whether to leave every option at its default this time."""
+    return d.pick(False, False, False, True)
+
+
 @domain(np.sum, np.mean)
 def reduction(d: Draw, function: Callable[..., Any]) -> Case:
+    if seldom(d):
+        return Case(function, [d.values(d.shape(min_side=int(function is np.mean)))])
+    if seldom(d):
+        shape = d.shape(min_side=2)
+        axis, where = d.axis(len(shape)), sieve(d, shape)
+        if shape and d.pick(True, False):
+            axis = axis if function is np.sum else None
+            where = sieve(d, shape[-1:])
+        if axis == ():
+            axis = None
+        return Case(lambda x: function(x, axis, where=where), [d.values(shape)])
     shape = d.shape(min_side=int(function is np.mean))
     axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)} | mask(d, shape)
     if function is np.mean and "where" in options:
@@ -46,8 +67,10 @@ def reduction(d: Draw, function: Callable[..., Any]) -> Case:
 def extremum(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
     axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)}
+    if seldom(d):
+        return Case(function, [d.spread(shape)])
     far = 1e4 if function in (np.min, np.amin) else -1e4
-    options |= d.pick({}, {"initial": far}, {"initial": far} | mask(d, shape))
+    options |= d.pick({}, {"initial": far}, {"initial": far} | mask(d, shape), {"initial": far, "where": sieve(d, shape)})
     return Case(lambda x: function(x, axis=axis, **options), [d.spread(shape)])
 
 
@@ -55,6 +78,8 @@ def extremum(d: Draw, function: Callable[..., Any]) -> Case:
 def ptp(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
     axis, keepdims = d.axis(len(shape)), d.pick(False, True)
+    if seldom(d):
+        return Case(function, [d.spread(shape)])
     return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.spread(shape)])
 
 
@@ -68,8 +93,11 @@ def with_zeros(d: Draw, shape: tuple[int, ...]) -> np.ndarray:
 def prod(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape()
     axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)}
-    if 0 not in shape:
-        options |= d.pick({}, {"initial": 1.5}, mask(d, shape))
+    if seldom(d):
+        return Case(function, [with_zeros(d, shape)], complex_safe=function is np.prod)
+    if d.pick(True, False):
+        options["where"] = d.rng.random(shape) < 0.6
+    options |= d.pick({}, {"initial": 1.5})
     return Case(lambda x: function(x, axis=axis, **options), [with_zeros(d, shape)], complex_safe=function is np.prod)
 
 
@@ -96,6 +124,8 @@ if hasattr(np, "cumulative_sum"):
         shape = d.shape(min_dims=1)
         axis = d.axis(len(shape), several=False) if len(shape) == 1 else d.axis(len(shape), none=False, several=False)
         include = d.pick(False, True)
+        if seldom(d):
+            return Case(function, [with_zeros(d, shape[:1])])
         return Case(lambda x: function(x, axis=axis, include_initial=include), [with_zeros(d, shape)])
 
 
@@ -109,9 +139,17 @@ def spread(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.draw(st.sampled_from([(4,), (3, 4), (2, 3, 4), (4, 3, 3)]))
     axis = d.pick(None, -1, 1 % len(shape), tuple(range(len(shape))))
     options = {"keepdims": d.pick(False, True)} | d.pick({}, {"ddof": 1}, {"correction": 1}, {"ddof": 0.5})
+    if seldom(d):
+        return Case(function, [d.spread(shape)], complex_safe=False)
     if d.pick(True, False):
-        options["where"] = np.broadcast_to(np.arange(shape[-1]) != 1, shape) & np.ones(shape, bool)
-        axis = d.pick(None, -1)
+        shape = d.pick((4,), (4, 5), (4, 4, 4))
+        options["where"], axis = sieve(d, shape), d.axis(len(shape))
+        if axis == ():
+            axis = None
+    elif d.pick(True, False):
+        axis = tuple(d.draw(st.permutations(range(-len(shape), 0))))[:2] if len(shape) > 1 else -1
+    elif len(shape) > 1:
+        axis = -2
     if d.pick(False, True) and function in (np.var, np.std) and "where" not in options:
         mean_of = np.mean
         return Case(
@@ -126,8 +164,19 @@ def spread(d: Draw, function: Callable[..., Any]) -> Case:
 def average(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.pick((4,), (3, 4), (2, 3, 4))
     axis, keepdims = d.axis(len(shape), several=False), d.pick(False, True)
-    form = d.pick("none", "full", "vector", "both")
+    form = d.pick("none", "full", "vector", "both", "default", "axes", "lists", "count")
     x = d.values(shape)
+    if form == "default":
+        return Case(function, [x])
+    if form == "lists":
+        weights = [0.5 + i for i in range(shape[-1])]
+        return Case(lambda a: function(a, -1, weights), [x], widens=True)
+    if form == "count":
+        return Case(lambda a: np.add(*function(a, axis, returned=True)), [x])
+    if form == "axes":
+        axes = d.pick((0, 1), (1, 2), (2, 0), (-1, 0), (-2, -3))
+        w = d.values(tuple((2, 3, 4)[i] for i in axes), 0.5, 2)
+        return Case(lambda a, w: function(a, axes, w, keepdims=keepdims), [d.values((2, 3, 4)), w])
     if form == "none":
         return Case(lambda a: function(a, axis, keepdims=keepdims), [x])
     if form == "full":
@@ -145,18 +194,28 @@ def median(d: Draw, function: Callable[..., Any]) -> Case:
     axis, keepdims = d.axis(len(shape)), d.pick(False, True)
     if axis == ():
         axis = None
+    if seldom(d):
+        return Case(function, [d.spread(shape)], complex_safe=False)
     return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.spread(shape)], complex_safe=False)
 
 
 @domain(np.nansum, np.nanmean, np.nanmax, np.nanmin)
 def without_nan(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.pick((4,), (3, 4), (2, 3, 4))
-    axis, options = d.pick(None, 0, -1), {"keepdims": d.pick(False, True)}
+    axis, options = d.pick(None, 0, -1, 1 % len(shape), (0, -1)[: len(shape)]), {"keepdims": d.pick(False, True)}
     if function is np.nansum:
         options |= d.pick({}, {"initial": 1.5})
+    if function in (np.nanmax, np.nanmin):
+        options |= d.pick({}, {"initial": -1e4 if function is np.nanmax else 1e4})
+    if seldom(d):
+        axis, options = None, {}
+    if "initial" in options or function in (np.nansum, np.nanmean):
+        options |= d.pick({}, {"where": sieve(d, shape)})
     holes = np.where(d.rng.random(shape) < 0.3, np.nan, 0)
-    holes[..., 0] = 0
-    holes[0] = 0
+    for i in range(len(shape)):  # an entry that is no NaN, and let in, on each line
+        np.moveaxis(holes, i, 0)[0] = 0
+        if "where" in options:
+            np.moveaxis(options["where"], i, 0)[0] = True
     return Case(
         lambda x: function(x + holes.astype(x.dtype), axis=axis, **options), [d.spread(shape)], complex_safe=False
     )
@@ -207,7 +266,7 @@ def trapezoid(d: Draw, function: Callable[..., Any]) -> Case:
         return Case(function, [d.values(shape)])
     if form == "list":
         places = [0.5 * i * i for i in range(shape[axis])]
-        return Case(lambda y: function(y, places, axis=axis), [d.values(shape)])
+        return Case(lambda y: function(y, places, axis=axis), [d.values(shape)], widens=True)
     if form == "dx":
         return Case(lambda y, dx: function(y, dx=dx, axis=axis), [d.values(shape), d.values(())])
     x = d.values((shape[axis],)) if form == "vector" else d.values(shape)

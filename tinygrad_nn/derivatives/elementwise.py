@@ -46,7 +46,7 @@ for _ufunc in (np.absolute, np.fabs):
 
 
 def _steepness(a: Any, b: Any, power: Callable[..., Any]) -> Any:
-    """b a^(b-1); as b a^b / a where b - 1 may be rounded: what is lost there, times log a, would show."""
+    """Return b a^(b-1); as b a^b / a where b - 1 may be rounded: that error, times log a, would show."""
     if isinstance(b, (int, float, np.floating)):
         if b == 0:
             return 0
