@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.derivatives import Traced
+from tinygrad_nn.derivatives.table import plain
 from tinygrad_nn.errors import DetachError, DTypeError
 
-__all__ = ["as_array", "check_generator"]
+__all__ = ["as_array", "check_generator", "unwrap_index"]
 
 
 def as_array(data: Any, dtype: Any) -> Any:
@@ -50,3 +51,15 @@ def check_generator(rng: Any) -> np.random.Generator:
     if not isinstance(rng, np.random.Generator):
         raise DTypeError(f"rng={rng!r} is not a NumPy Generator: write rng=np.random.default_rng(seed)")
     return rng
+
+
+def unwrap_index(index: Any) -> Any:
+    """An index with the arrays of the integer or bool Tensors in it."""
+    if isinstance(index, (tuple, list)):
+        return type(index)(unwrap_index(i) for i in index)
+    if not isinstance(index, Traced):
+        return index
+    array = plain(index)
+    if array.dtype.kind not in "iub":
+        raise DTypeError(f"an index is of integers or bools, not {array.dtype}")
+    return array

@@ -112,6 +112,9 @@ class Tape:
         """Take note of one call."""
         self.calls.append(Call(row, args, kwargs, result))
 
+    def leave(self, how: str) -> None:
+        """Take note of a value that leaves as a Python number or bool; a plain tape does not mind."""
+
 
 _recording: ContextVar[bool | Tape] = ContextVar("recording", default=True)
 current_recording = _recording.get

@@ -43,6 +43,7 @@ class Optimizer:
         groups = entries if several else [{"params": entries}]
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
+        self._spare: dict[Any, Any] = {}  # one array of each shape, for what a step works out on the way
         seen: set[int] = set()
         for group in groups:
             unknown = set(group) - {"params", *defaults}
@@ -78,10 +79,22 @@ class Optimizer:
         """Update every parameter that has a gradient, in place."""
         for group in self.param_groups:
             for p in group["params"]:
-                if p.grad is not None:
+                grad = p.grad
+                if grad is not None:
+                    state = self.state.get(p)
+                    if state is None:
+                        state = self.state[p] = {}
                     data = p.data
-                    self.update(data, p.grad, self.state.setdefault(p, {}), group)
+                    self.update(data, grad, state, group)
                     p.data = data  # through the door: graphs that need the old values will notice
+
+    def spare(self, like: Any) -> Any:
+        """Return an array of the shape and dtype of `like`, to be overwritten: it saves an allocation a step."""
+        key = (like.shape, like.dtype)
+        found = self._spare.get(key)
+        if found is None:
+            found = self._spare[key] = np.empty_like(like)
+        return found
 
     def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Update one parameter's array in place; each optimizer defines its own."""
@@ -197,7 +210,7 @@ class SGD(Optimizer):
             velocity *= momentum
             velocity += grad
             grad = grad + momentum * velocity if group["nesterov"] else velocity
-        data -= float(group["lr"]) * grad
+        data -= np.multiply(grad, float(group["lr"]), out=self.spare(data))
 
 
 class Adam(Optimizer):
@@ -244,12 +257,19 @@ class Adam(Optimizer):
             state.update(step=0, m=np.zeros_like(data), v=np.zeros_like(data))
         m, v = state["m"], state["v"]
         state["step"] += 1
+        spare = self.spare(data)
         m *= b1
-        m += (1 - b1) * grad
+        m += np.multiply(grad, 1 - b1, out=spare)
         v *= b2
-        v += (1 - b2) * (grad * grad)
-        scale = lr / (1 - b1 ** state["step"])
-        data -= scale * m / (np.sqrt(v / (1 - b2 ** state["step"])) + float(group["eps"]))
+        np.multiply(grad, grad, out=spare)
+        spare *= 1 - b2
+        v += spare
+        np.divide(v, 1 - b2 ** state["step"], out=spare)
+        np.sqrt(spare, out=spare)
+        spare += float(group["eps"])
+        np.divide(m, spare, out=spare)
+        spare *= lr / (1 - b1 ** state["step"])
+        data -= spare
 
 
 class AdamW(Adam):

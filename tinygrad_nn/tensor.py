@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.conversion import as_array
+from tinygrad_nn.conversion import as_array, unwrap_index
 from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, indexing, shaping
-from tinygrad_nn.derivatives.table import check_pullback, name_of, no_derivative
+from tinygrad_nn.derivatives.table import call_checked, check_pullback, no_derivative
 from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, touch, walk
 from tinygrad_nn.errors import DetachError, DTypeError, GraphError, NoDerivativeError, ShapeError
 from tinygrad_nn.methods import ArrayMethods
@@ -70,10 +69,10 @@ class Tensor(ArrayMethods):
            [0.0197, 0.0027]])
     """
 
-    __slots__ = ("__weakref__", "_data", "_node")
+    __slots__ = ("__weakref__", "_array", "_node")
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
-        self._data = as_array(data, dtype)
+        self._array = as_array(data, dtype)
         self._node: Any = None
         if requires_grad:
             self.requires_grad = True
@@ -83,12 +82,12 @@ class Tensor(ArrayMethods):
     @property
     def data(self) -> Any:
         """The array inside; assigning to it writes, which graphs recorded earlier will notice."""
-        return self._data
+        return self._array
 
     @data.setter
     def data(self, value: Any) -> None:
         node = self._node
-        if value is not self._data:
+        if value is not self._array:
             value = as_array(value, None)
             if type(node) is Node:
                 raise GraphError("the data of a computed Tensor cannot be replaced; detach() it first")
@@ -97,7 +96,7 @@ class Tensor(ArrayMethods):
                     f"a Tensor that requires a gradient keeps its shape and dtype: it has {self.shape} "
                     f"{self.dtype}, the new data {value.shape} {value.dtype}"
                 )
-            self._data = value
+            self._array = value
         if type(node) is Leaf:
             touch(node, value)
 
@@ -137,12 +136,12 @@ class Tensor(ArrayMethods):
         elif not value:
             self._node = None
         elif self._node is None:
-            if self._data.dtype.kind != "f":
+            if self._array.dtype.kind != "f":
                 raise DTypeError(
-                    f"only real floating Tensors can require gradients, this one is {self._data.dtype}: "
+                    f"only real floating Tensors can require gradients, this one is {self._array.dtype}: "
                     f"write Tensor(data, requires_grad=True, dtype=float)"
                 )
-            self._node = Leaf(self._data.shape, self._data.dtype)
+            self._node = Leaf(self._array.shape, self._array.dtype)
 
     @property
     def is_leaf(self) -> bool:
@@ -152,46 +151,48 @@ class Tensor(ArrayMethods):
     @property
     def shape(self) -> tuple[int, ...]:
         """The lengths of the axes."""
-        shape: tuple[int, ...] = self._data.shape
+        shape: tuple[int, ...] = self._array.shape
         return shape
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        ndim: int = self._data.ndim
+        ndim: int = self._array.ndim
         return ndim
 
     @property
     def size(self) -> int:
         """The number of entries."""
-        size: int = self._data.size
+        size: int = self._array.size
         return size
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the entries."""
-        dtype: np.dtype[Any] = self._data.dtype
+        dtype: np.dtype[Any] = self._array.dtype
         return dtype
 
     # The ways out of the graph
 
     def numpy(self) -> Any:
         """Return the array inside, shared; what is computed from it is not recorded."""
-        return self._data
+        return self._array
 
     def item(self) -> Any:
         """Return the only entry as a Python number; what is computed from it is not recorded."""
+        self._leave("item()")
         if self.size != 1:
             raise ShapeError(f"item() needs a Tensor with one entry, this one has shape {self.shape}")
-        return self._data.item()
+        return self._array.item()
 
     def detach(self) -> Tensor:
         """Return a Tensor that shares the data and is cut off from the graph."""
-        return _wrap(self._data, None)
+        return _wrap(self._array, None)
 
     def tolist(self) -> Any:
         """Return the entries as nested lists of Python numbers; what follows is not recorded."""
-        return self._data.tolist()
+        self._leave("tolist()")
+        return self._array.tolist()
 
     # Gradients
 
@@ -255,6 +256,12 @@ class Tensor(ArrayMethods):
 
     # Python's numbers
 
+    def _leave(self, how: str) -> None:
+        """Tell whoever records everything that a value becomes a Python number."""
+        tape = current_recording()
+        if tape is not True and tape:
+            tape.leave(how)
+
     def _number(self, convert: Callable[[Any], Any]) -> Any:
         if self._node is not None:
             raise DetachError(
@@ -263,7 +270,8 @@ class Tensor(ArrayMethods):
             )
         if self.size != 1:
             raise ShapeError(f"{convert.__name__}() needs a Tensor with one entry, this one has shape {self.shape}")
-        return convert(self._data.item())
+        self._leave(f"{convert.__name__}()")
+        return convert(self._array.item())
 
     def __float__(self) -> float:
         number: float = self._number(float)
@@ -291,7 +299,8 @@ class Tensor(ArrayMethods):
             raise ShapeError(
                 f"the truth of a Tensor of shape {self.shape} is ambiguous: use np.any(t), np.all(t) or np.where"
             )
-        return bool(self._data.item())
+        self._leave("bool()")
+        return bool(self._array.item())
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -305,7 +314,7 @@ class Tensor(ArrayMethods):
         return bool((self == value).any())
 
     def __format__(self, spec: str) -> str:
-        return format(self._data.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+        return format(self._array.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     def __repr__(self) -> str:
         extra = "" if self.dtype in (np.float64, np.int64, np.bool_) else f", dtype={self.dtype}"
@@ -314,7 +323,7 @@ class Tensor(ArrayMethods):
         elif self._node is not None:
             extra += ", requires_grad=True"
         head = f"{type(self).__name__}("
-        text = np.array2string(np.asarray(self._data), separator=", ", prefix=head)
+        text = np.array2string(np.asarray(self._array), separator=", ", prefix=head)
         if self.size == 0:
             extra = f", shape={self.shape}" + extra
         return f"{head}{text}{extra})"
@@ -322,7 +331,7 @@ class Tensor(ArrayMethods):
     def __reduce__(self) -> Any:
         if type(self._node) is Node:
             raise GraphError("a computed Tensor cannot be copied or pickled with its graph: detach() it first")
-        return _restore, (type(self), self._data, self._node is not None, self.grad)
+        return _restore, (type(self), self._array, self._node is not None, self.grad)
 
     # Operators
 
@@ -418,7 +427,7 @@ def leaf(data: Any) -> Tensor:
 
 def _restore(kind: type[Tensor], data: Any, requires_grad: bool, grad: Any) -> Tensor:
     tensor = _new(kind)
-    tensor._data = data
+    tensor._array = data
     tensor._node = Leaf(data.shape, data.dtype) if requires_grad else None
     if grad is not None:
         tensor._node.grad = grad
@@ -428,7 +437,7 @@ def _restore(kind: type[Tensor], data: Any, requires_grad: bool, grad: Any) -> T
 def _wrap(data: Any, node: Any) -> Tensor:
     """A Tensor of an array and its node, without any check."""
     tensor = _new(Tensor)
-    tensor._data = data
+    tensor._array = data
     tensor._node = node
     return tensor
 
@@ -441,8 +450,8 @@ def upstream_for(y: Tensor, gradient: Any) -> Any:
                 f"backward() starts from one number, this Tensor has shape {y.shape}: take .sum() or .mean(), "
                 f"or pass gradient=, an array of that shape"
             )
-        return np.ones(y.shape, y.dtype) if type(y._data) is _ndarray else np.ones_like(y._data)
-    g = gradient._data if isinstance(gradient, Tensor) else as_array(gradient, None)
+        return np.ones(y.shape, y.dtype) if type(y._array) is _ndarray else np.ones_like(y._array)
+    g = gradient._array if isinstance(gradient, Tensor) else as_array(gradient, None)
     if g.shape != y.shape:
         raise ShapeError(f"gradient= has shape {g.shape}, the Tensor {y.shape}: they must be equal")
     if (g.dtype.kind == "c") != (y.dtype.kind == "c"):
@@ -459,7 +468,7 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
     for a in args:
         if isinstance(a, Tensor):
             node = a._node
-            arrays.append(a._data)
+            arrays.append(a._array)
             parents.append(node)
             if node is not None:
                 wanted |= bit
@@ -482,7 +491,7 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
             y = np.asarray(y)
     recording = current_recording()
     tensor = _new(Tensor)
-    tensor._data = y
+    tensor._array = y
     tensor._node = None
     if recording:
         if wanted:
@@ -525,17 +534,6 @@ def _foreign(row: Row, k: int, a: Any) -> Any:
     return a
 
 
-def _unwrap_index(index: Any) -> Any:
-    """An index with the arrays of the integer or bool Tensors in it."""
-    if isinstance(index, Tensor):
-        if index.dtype.kind not in "iub":
-            raise DTypeError(f"an index is of integers or bools, not {index.dtype}")
-        return index._data
-    if isinstance(index, (tuple, list)):
-        return type(index)(_unwrap_index(i) for i in index)
-    return index
-
-
 def _call(function: Any, *args: Any, **kwargs: Any) -> Tensor:
     """Call a function of the table that gives one Tensor."""
     result: Tensor = _dispatch(function, args, kwargs)
@@ -551,30 +549,17 @@ def _dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         made_of_others = COMPOSITIONS.get(function)
         if made_of_others is None:
             raise no_derivative(function)
-        return _checked(function, made_of_others, args, kwargs)
+        return call_checked(function, made_of_others, args, kwargs)
     if row.bind is not None:
-        args, kwargs = _checked(function, row.bind, args, kwargs)
+        args, kwargs = call_checked(function, row.bind, args, kwargs)
     elif kwargs:
-        args, kwargs = _bind(row, args, kwargs)
+        args, kwargs = row.positional(args, kwargs)
     row.check_call(args, kwargs)
     if kwargs:
         kwargs = {name: _constant(row, name, value) for name, value in kwargs.items()}
     if row.function in _INDEXED:
-        args = (args[0], _unwrap_index(args[1]), *args[2:])
+        args = (args[0], unwrap_index(args[1]), *args[2:])
     return apply(row, args, kwargs)
-
-
-def _checked(function: Any, stand_in: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call what stands for a NumPy function; arguments that it does not know are a clear error."""
-    try:
-        return stand_in(*args, **kwargs)
-    except TypeError:
-        parameters = inspect.signature(stand_in)
-        try:
-            parameters.bind(*args, **kwargs)
-        except TypeError as error:
-            raise NoDerivativeError(f"{name_of(function)} on Tensors takes {parameters}: {error}") from None
-        raise
 
 
 def _constant(row: Row, name: str, value: Any) -> Any:
@@ -584,15 +569,6 @@ def _constant(row: Row, name: str, value: Any) -> Any:
     if value.requires_grad:
         raise NoDerivativeError(f"{row.name} has no derivative with respect to {name}=: detach() the Tensor first")
     return value.data
-
-
-def _bind(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Move the array arguments that were given by keyword to their positions."""
-    kwargs = dict(kwargs)
-    names = row.parameters[0]
-    while len(args) < min(len(names), len(row.rules)) and names[len(args)] in kwargs:
-        args = (*args, kwargs.pop(names[len(args)]))
-    return args, kwargs
 
 
 _SUM, _MEAN, _RESHAPE, _TRANSPOSE, _POWER = (TABLE[f] for f in (np.sum, np.mean, np.reshape, np.transpose, np.power))

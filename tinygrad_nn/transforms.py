@@ -492,6 +492,6 @@ def gradients(
     for x in xs:
         g = found.get(x._node)
         if g is None:
-            g = np.zeros_like(x._data)
+            g = np.zeros_like(x._array)
         results.append(g if isinstance(g, Tensor) else _wrap(g, None))
     return results

@@ -36,7 +36,7 @@ def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _ties(function: Callable[..., Any], larger: bool) -> Point:  # noqa: FBT001
+def _ties(function: Callable[..., Any], larger: bool) -> Point:
     a, b = [1.0, 2.0, 3.0, 0.0, -1.0], [1.0, 3.0, 2.0, 0.0, -1.0]
     first = [0.5, 0.0, 1.0, 0.5, 0.5] if larger else [0.5, 1.0, 0.0, 0.5, 0.5]
     return Point(function.__name__, function, [a, b], [first, [1 - g for g in first]])
@@ -73,7 +73,12 @@ POINTS = [
         [[0.0, 0.0, 1.0, 5.0, 0.0, 1.0], [0.0, 1.0, 0.0, 3.0, 2.0, 1.0], [1.0, 2.0, 1.0, 3.0, 2.0, 1.0]],
         [[0.5, 0, 0.5, 0, 0, 0.25], [0.5, 1, 0, 0, 0.5, 0.25], [0, 0, 0.5, 1, 0.5, 0.5]],
     ),
-    Point("clip of crossed bounds", np.clip, [[0.0, 5.0, 3.0], [2.0, 2.0, 2.0], [1.0, 1.0, 1.0]], [[0, 0, 0]] * 2 + [[1, 1, 1]]),
+    Point(
+        "clip of crossed bounds",
+        np.clip,
+        [[0.0, 5.0, 3.0], [2.0, 2.0, 2.0], [1.0, 1.0, 1.0]],
+        [[0, 0, 0]] * 2 + [[1, 1, 1]],
+    ),
     Point("absolute", np.absolute, [[-1.0, 0.0, 2.0]], [[-1, 0, 1]]),
     Point("fabs", np.fabs, [[-1.0, 0.0, 2.0]], [[-1, 0, 1]]),
     Point("relu", elementwise.relu, [[-1.0, 0.0, 2.0]], [[0, 0, 1]]),
@@ -103,15 +108,30 @@ POINTS = [
     Point("arccos", np.arccos, [[-1.0, 1.0]], [[-INF, -INF]]),
     Point("arccosh", np.arccosh, [[1.0]], [[INF]]),
     Point("arcsinh far out", np.arcsinh, [[1e200, -1e200]], [[1e-200, 1e-200]]),
-    Point("sinc", np.sinc, [[0.0, 1e-9, 0.1, 0.3, -0.3, 0.318, -0.318]], [[0, *map(_sinc_slope, (1e-9, 0.1, 0.3, -0.3, 0.318, -0.318))]]),
+    Point(
+        "sinc",
+        np.sinc,
+        [[0.0, 1e-9, 0.1, 0.3, -0.3, 0.318, -0.318]],
+        [[0, *map(_sinc_slope, (1e-9, 0.1, 0.3, -0.3, 0.318, -0.318))]],
+    ),
     Point("sinc at 1 / pi", np.sinc, [[1 / np.pi, -1 / np.pi]], [[_sinc_slope(1 / np.pi), _sinc_slope(-1 / np.pi)]]),
     Point(
         "sinc far out",
         np.sinc,
         [[2.0**20 + 0.25, -(2.0**20) - 0.25, 2.0**20 + 1.25, 0.75, 1.25, 2.0]],
-        [[*map(_sinc_far, (2.0**20, -(2.0**20), 2.0**20 + 1), (0.25, -0.25, 0.25)), *map(_sinc_far, (1, 1, 2), (-0.25, 0.25, 0))]],
+        [
+            [
+                *map(_sinc_far, (2.0**20, -(2.0**20), 2.0**20 + 1), (0.25, -0.25, 0.25)),
+                *map(_sinc_far, (1, 1, 2), (-0.25, 0.25, 0)),
+            ]
+        ],
     ),
-    Point("tanh far out", np.tanh, [[20.0, -20.0, 300.0, 800.0]], [[4 * np.exp(-40), 4 * np.exp(-40), 4 * np.exp(-600), 0]]),
+    Point(
+        "tanh far out",
+        np.tanh,
+        [[20.0, -20.0, 300.0, 800.0]],
+        [[4 * np.exp(-40), 4 * np.exp(-40), 4 * np.exp(-600), 0]],
+    ),
     Point("sigmoid far out", elementwise.sigmoid, [[40.0, -40.0, 700.0]], [[np.exp(-40), np.exp(-40), np.exp(-700)]]),
     Point("logaddexp far out", np.logaddexp, [[40.0], [0.0]], [[1], [np.exp(-40)]]),
     Point("nan_to_num", np.nan_to_num, [[NAN, INF, -INF, 1.0]], [[0, 0, 0, 1]]),
@@ -145,7 +165,30 @@ POINTS = [
     Point("svdvals of rank 1", np.linalg.svdvals, [[[3.0, 0.0], [0.0, 0.0]]], [[[1, 0], [0, 0]]]),
     Point("eigvalsh of equal eigenvalues", np.linalg.eigvalsh, [np.eye(2)], [np.eye(2)]),
     Point("eigh of equal eigenvalues", lambda a: np.linalg.eigh(a)[1], [np.eye(2)], [np.zeros((2, 2))]),
-    Point("interp at samples", lambda x: np.interp(x, [0.0, 1.0, 3.0], [0.0, 2.0, 3.0]), [[1.0, 0.0, 3.0]], [[0.5, 2, 0.5]]),
-    Point("interp of one sample", lambda x, p, f: np.interp(x, p, f), [[0.0, 1.0, 2.0], [1.0], [5.0]], [[0, 0, 0], [0], [3]]),
+    Point(
+        "interp at samples",
+        lambda x: np.interp(x, [0.0, 1.0, 3.0], [0.0, 2.0, 3.0]),
+        [[1.0, 0.0, 3.0]],
+        [[0.5, 2, 0.5]],
+    ),
+    Point(
+        "interp of one sample",
+        np.interp,
+        [[0.0, 1.0, 2.0], [1.0], [5.0]],
+        [[0, 0, 0], [0], [3]],
+    ),
+    Point(
+        "norm of order 0 as a factor",
+        lambda x: np.linalg.norm(x, 0, 1, keepdims=True) * x,
+        [[[0.0, 2.0], [3.0, 4.0]]],
+        [[[1, 1], [2, 2]]],
+    ),
+    Point(
+        "norm of order 0 along the first axis",
+        lambda x: np.linalg.norm(x, 0, 0) * x,
+        [[[0.0, 2.0], [1.0, -1.0]]],
+        [[[1, 2]] * 2],
+    ),
+    Point("gradient of a list", lambda h: np.gradient([1.0, 3.0, 7.0], h), [2.0], [-9 / 4]),
     Point("prod of zeros", np.prod, [[0.0, 0.0, 2.0]], [[0, 0, 0]]),
 ]

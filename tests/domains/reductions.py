@@ -26,7 +26,7 @@ def mask(d: Draw, shape: tuple[int, ...]) -> Any:
 
 
 def sieve(d: Draw, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask for where= that lets in most entries of every line, whatever the axis: no two neighbours are left out."""
+    """A mask for where= that lets in most entries of every line, along any axis: no two neighbours are out."""
     return np.asarray(sum(np.indices(shape), d.rng.integers(3)) % 3 != 1) if shape else np.asarray(True)
 
 
@@ -70,7 +70,9 @@ def extremum(d: Draw, function: Callable[..., Any]) -> Case:
     if seldom(d):
         return Case(function, [d.spread(shape)])
     far = 1e4 if function in (np.min, np.amin) else -1e4
-    options |= d.pick({}, {"initial": far}, {"initial": far} | mask(d, shape), {"initial": far, "where": sieve(d, shape)})
+    options |= d.pick(
+        {}, {"initial": far}, {"initial": far} | mask(d, shape), {"initial": far, "where": sieve(d, shape)}
+    )
     return Case(lambda x: function(x, axis=axis, **options), [d.spread(shape)])
 
 
@@ -161,7 +163,7 @@ def spread(d: Draw, function: Callable[..., Any]) -> Case:
 
 
 @domain(np.average)
-def average(d: Draw, function: Callable[..., Any]) -> Case:
+def average(d: Draw, function: Callable[..., Any]) -> Case:  # noqa: PLR0911 - one form after the other
     shape = d.pick((4,), (3, 4), (2, 3, 4))
     axis, keepdims = d.axis(len(shape), several=False), d.pick(False, True)
     form = d.pick("none", "full", "vector", "both", "default", "axes", "lists", "count")
@@ -245,12 +247,14 @@ def predicate(d: Draw, function: Callable[..., Any]) -> Case:
 def diff(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.pick((5,), (3, 4), (2, 4, 3))
     n, axis = d.pick(0, 1, 2), d.axis(len(shape), none=False, several=False)
-    form = d.pick("plain", "number", "slices")
+    form = d.pick("plain", "number", "slices", "constant")
     x = d.values(shape)
     if form == "plain" and d.pick(True, False):
         return Case(function, [x])
     if form == "plain":
         return Case(lambda a: function(a, n, axis), [x])
+    if form == "constant":
+        return Case(lambda a: function(a, n, axis, prepend=0.5), [x], widens=True)
     if form == "number":
         return Case(lambda a, p: function(a, n, axis, prepend=p), [x, d.values(())])
     edge = tuple(2 if i == axis % len(shape) else m for i, m in enumerate(shape))
@@ -266,6 +270,8 @@ def trapezoid(d: Draw, function: Callable[..., Any]) -> Case:
         return Case(function, [d.values(shape)])
     if form == "list":
         places = [0.5 * i * i for i in range(shape[axis])]
+        if d.pick(True, False):
+            return Case(lambda x: function([1.0, 3.0, -2.0], x), [d.values((3,))], widens=True)
         return Case(lambda y: function(y, places, axis=axis), [d.values(shape)], widens=True)
     if form == "dx":
         return Case(lambda y, dx: function(y, dx=dx, axis=axis), [d.values(shape), d.values(())])
@@ -274,22 +280,24 @@ def trapezoid(d: Draw, function: Callable[..., Any]) -> Case:
 
 
 @domain(np.gradient)
-def gradient(d: Draw, function: Callable[..., Any]) -> Case:
+def gradient(d: Draw, function: Callable[..., Any]) -> Case:  # noqa: PLR0911 - one form after the other
     shape = d.pick((5,), (3, 4))
     axis, edge_order = d.pick(0, -1, (0,), (-1,)), d.pick(1, 2)
-    form = d.pick("unit", "step", "coordinates", "all", "two axes", "defaults", "list")
+    form = d.pick("unit", "step", "coordinates", "all", "two axes", "defaults", "list", "middle")
     f = d.values(shape)
     if form == "defaults":
-        return Case(lambda f: function(f), [d.values((5,))])
+        return Case(function, [d.values((5,))])
+    if form == "middle":
+        return Case(lambda f: function(f, axis=1), [d.values((2, 4, 3))])
     if form == "list":
-        return Case(lambda f: function(f, [0.0, 1.0, 3.0, 4.5, 5.0], edge_order=edge_order), [d.values((5,))])
+        return Case(
+            lambda f: function(f, [0.0, 1.0, 3.0, 4.5, 5.0], edge_order=edge_order), [d.values((5,))], long_double=False
+        )
     if form == "two axes":
         steps, which = d.pick((), (0.5,), (0.5, 2.0)), d.pick(0, 1)
         axes = d.pick(None, (0, 1), (1, 2), (2, -3), (-2, 0))
         steps = steps if axes is not None else steps[:1]
-        return Case(
-            lambda f: function(f, *steps, axis=axes, edge_order=edge_order)[which], [d.values((3, 4, 3))]
-        )
+        return Case(lambda f: function(f, *steps, axis=axes, edge_order=edge_order)[which], [d.values((3, 4, 3))])
     if isinstance(axis, tuple) and form in ("coordinates", "all"):
         axis = axis[0]
     if form == "unit":
@@ -313,6 +321,7 @@ def interp(d: Draw, function: Callable[..., Any]) -> Case:
     if "period" in options and d.pick(True, False):  # places one period or more away, in any order
         mixed = d.rng.permutation(5)
         xp = xp[mixed] + 2 * xp[-1] * d.rng.integers(-1, 2, 5)
+        x[0] = 0.5 * min(xp % options["period"])  # before the first of them
         x = x + options["period"] * d.rng.integers(-2, 3, 6)
     return Case(
         lambda x, xp, fp: function(x, xp, fp, **options),

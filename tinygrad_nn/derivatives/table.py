@@ -175,6 +175,14 @@ class Row:
             self.kept[wanted, count] = kept
         return kept
 
+    def positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Move the array arguments that were given by keyword to their positions."""
+        kwargs = dict(kwargs)
+        names = self.parameters[0]
+        while len(args) < min(len(names), len(self.rules)) and names[len(args)] in kwargs:
+            args = (*args, kwargs.pop(names[len(args)]))
+        return args, kwargs
+
     def check_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise when the rules could not follow this call, before anything is computed."""
         positional, keywords, rest = self.parameters
@@ -367,6 +375,19 @@ def no_derivative(function: Callable[..., Any]) -> NoDerivativeError:
         f"                      lambda g, y, x: ...)   # one rule per argument, None for no gradient\n"
         f"or call it on t.numpy() where no gradient is needed"
     )
+
+
+def call_checked(function: Any, stand_in: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call what stands for a NumPy function; arguments that it does not know are a clear error."""
+    try:
+        return stand_in(*args, **kwargs)
+    except TypeError:
+        parameters = inspect.signature(stand_in)
+        try:
+            parameters.bind(*args, **kwargs)
+        except TypeError as error:
+            raise NoDerivativeError(f"{name_of(function)} on Tensors takes {parameters}: {error}") from None
+        raise
 
 
 def plain(index: Any) -> Any:

@@ -27,7 +27,7 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None) -> None:
         super().__init__(data, requires_grad=False, dtype=dtype)
-        self._data = self._data.copy()
+        self._array = self._array.copy()
         self.requires_grad = requires_grad
 
 

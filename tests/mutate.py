@@ -1,0 +1,994 @@
+"""Mutation-test the derivative table: plant one mistake at a time, and see which law finds it.
+
+    python -m tests.mutate                         every mutant of every room of the table
+    python -m tests.mutate --module linalg         one room (repeat the option for several)
+    python -m tests.mutate --sample 25 --seed 3    some mutants
+    python -m tests.mutate --list                  also what each mutant was killed by
+
+A mutant is the source of one room with one expression changed: an operator, a comparison, a
+constant, an argument, an axis, a slice, a call or a term left out, a result replaced by its input.
+Three kinds of mistakes are planted on purpose, since an ordinary change seldom makes them: wrong
+for the middle axes only, wrong for some memory layouts of the upstream gradient only, and wrong for
+repeated indices only.  Left alone are texts, annotations, and the checks that only raise: what the
+table refuses is tested by name.
+
+The laws are those of test_laws.py.  Each is drawn by Hypothesis once, on the table as it is; the
+draws are kept, with the functions of the table that ran, and for a mutant only the draws that
+come by it are played again, those of the nearest row first, until one fails.  A survivor is a
+mistake that the laws do not see, or no mistake: `EXPLAINED` says why, and an explanation that fits
+no survivor is an error as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import inspect
+import itertools
+import random
+import re
+import signal
+import sys
+import time
+import types
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import test_laws  # after the path to it
+
+from tinygrad_nn import derivatives
+from tinygrad_nn.derivatives import table
+
+ROOMS = ("elementwise", "reductions", "shaping", "indexing", "linalg", "matrices", "decompositions", "calculus")
+MODULES = {room: getattr(derivatives, room) for room in ROOMS}
+ROOM_OF = {module.__file__: room for room, module in MODULES.items()}
+
+EXAMPLES = 8  # draws of each law for each row
+OTHER_COUNTS = {  # for the laws that find most, or take longest
+    "test_every_upstream_layout_gives_the_same": 14,
+    "test_gradient_of_a_random_projection_equals_the_oracle": 60,
+    "test_forward_equals_numpy": 40,
+    "test_second_order_by_two_routes": 12,
+    "test_shape_and_dtype_are_kept": 12,
+}
+MOST_REPLAYS = 500  # for one mutant
+PER_NEIGHBOUR = 40  # of them, for a row that is not among the nearest
+SECONDS = 4  # for one mutant: some never end
+
+
+_TIE = "where the two are equal the tie has been decided before"
+_SAME = "the two have the same shape, dtype or values there"
+_ROUNDS = "0 divided by anything is 0: only that it is no division by 0 matters"
+_FAST = "a shorter way to the same numbers"
+
+EXPLAINED: list[tuple[str, str, str, list[str]]] = [
+    (
+        "elementwise",
+        where,
+        _TIE,
+        [f"lambda g, _y, a, b: _share(g, {more}, a == b)" for more in changed],
+    )
+    for where, changed in {
+        "np.maximum": ("a >= b", "b >= a"),
+        "np.minimum": ("a <= b", "b <= a"),
+        "np.fmax": ("(a >= b) | np.isnan(b)", "(b >= a) | np.isnan(a)"),
+        "np.fmin": ("(a <= b) | np.isnan(b)", "(b <= a) | np.isnan(a)"),
+    }.items()
+]
+EXPLAINED += [
+    ("elementwise", "_clip_x", _TIE, ["return g if low is None else _share(g, x >= low, x == low)"]),
+    ("elementwise", "_clip_low", _TIE, ["return _share(_below_high(g, x, low, high), low >= x, x == low)"]),
+    ("elementwise", "_clip_high", _TIE, ["return _share(g, high <= _above(x, low), _above(x, low) == high)"]),
+    ("elementwise", "_below_high", _TIE, ["return g if high is None else _share(g, _above(x, low) <= high, ..."]),
+    (
+        "elementwise",
+        "_hypot_rules",
+        _ROUNDS,
+        [
+            "lambda g, y, a, _b: g * (a / np.where(a == 0, 1, y))",
+            "lambda g, y, a, _b: g * (a / np.where(y == 0, 2, y))",
+            "lambda g, y, _a, b: g * (b / np.where(y == 0, 2, y))",
+        ],
+    ),
+    ("elementwise", "_sigmoid", "minimum is symmetric", ["...np.minimum(0, x)...", "...np.minimum(0, -x)..."]),
+    ("elementwise", "_relu", "maximum is symmetric", ["return np.maximum(0, x)"]),
+    ("elementwise", "_tanh", _SAME, ["limit = log_max(g.dtype)", "limit = log_max(_y.dtype)"]),
+    (
+        "matrices",
+        "lambda x, /: np.swapaxes(x, -1, -2)",
+        "exchanging two axes is symmetric",
+        ["lambda x, /: np.swapaxes(x, -2, -1)"],
+    ),
+    ("matrices", "_below", "the last two lengths are the same", ["rows, columns = (m.shape * 3)[-2:]"]),
+    ("matrices", "_norm_rule", _ROUNDS, ["safe = np.where(x == 0, 1, y)", "safe = np.where(y == 0, 2, y)"]),
+    (
+        "matrices",
+        "_norm_rule",
+        "what stands there is replaced by 0 two lines below",
+        ["ratio = np.where(flat, 2, np.abs(x) / safe)", "ratio = np.where(flat, 0, np.abs(x) / safe)"],
+    ),
+    (
+        "matrices",
+        "_below",
+        "numbers that are 0 or 1 choose as False and True do",
+        ["return np.tri(rows, columns, k=k)"],
+    ),
+    ("matrices", "_diag", "read for vectors only", ["n = v.shape[-1] + abs(k)"]),
+    ("calculus", "_interp", _SAME, ["n = fp.shape[0]", "n = xp.shape[-1]"]),
+    ("matrices", "_linalg_norm", "there is one", ["return _vector_norm(x, ord, axes[-1], keepdims)"]),
+    ("calculus", "_diff", "the same values, and nothing writes into a Tensor", ["return a"]),
+    ("calculus", "_gradient", "there is one", ["return slopes[-1] if len(slopes) == 1 else tuple(slopes)"]),
+    ("calculus", "_gradient", "no number gets there", ["...else 0 if isinstance(axis, int) and axis > 0 else axis)]"]),
+    ("calculus", "_slope", "only the refusal of other shapes is left out", ["if True:..."]),
+    (
+        "calculus",
+        "_interp",
+        "what follows the first place of the next period is never reached",
+        [f"xp = np.concatenate([xp[-1:] - period, xp, xp[{part}] + period])" for part in (":", ":2")]
+        + [f"fp = np.concatenate([fp[-1:], fp, fp[{part}]])" for part in (":", ":2")],
+    ),
+    (
+        "calculus",
+        "_interp",
+        "beside a single sample the values at the ends are taken, whatever the second place",
+        ["xp, fp, n = (np.concatenate([...]), np.concatenate([fp, fp]), ...)"],
+    ),
+    (
+        "calculus",
+        "_interp",
+        "the middle of three numbers; before the first place the value at the end is taken",
+        [
+            "k = plain(np.clip(0, np.searchsorted(xp, x, side='right') - 1, n - 2))",
+            "k = plain(np.clip(np.searchsorted(xp, x, side='right') - 1, -1, n - 2))",
+        ],
+    ),
+    ("calculus", "_trapezoid", "a vector has one axis", ["width = np.diff(x, axis=-1 if x.ndim == 1 else axis)"]),
+    ("decompositions", "_reciprocal", "what stands there is replaced by 0", ["...1 / np.where(zero, 2, x))"]),
+    ("decompositions", "_eigvalsh", _SAME, ["...dtype=_y.dtype..."]),
+    (
+        "decompositions",
+        "_svd_rule",
+        "for square matrices what leaves the space that U or V spans is 0",
+        ["if _a.shape[-2] <= _a.shape[-1]", "if True:..."],
+    ),
+    ("decompositions", "_svd_hermitian", "the last axis is the default", ["order = np.argsort(np.abs(w))[..., ::-1]"]),
+    (
+        "reductions",
+        "_var",
+        "maximum is symmetric",
+        ["rest: Any = max(0, count - ddof)", "rest = np.maximum(0, count - ddof)"],
+    ),
+    ("reductions", "_var", "the square of a difference", ["y = np.sum(np.square(mean - a), axis, keepdims=True, ..."]),
+    ("reductions", "_let_in", _FAST, ["return np.where(where, part, 0)"]),
+    ("reductions", "_prod", _FAST, ["if True:..."]),
+]
+
+
+# Where mistakes can be planted
+
+
+@dataclass
+class Mutant:
+    """One changed expression: where it stands, and how the line reads before and after."""
+
+    room: str
+    line: int
+    where: str  # the function, or the row for a lambda
+    before: str
+    after: str
+    parent: Any
+    field: str
+    index: int | None
+    new: Any
+    code: int | None  # the first line of the function around it, None at the top of the module
+    top: tuple[int, int]  # the lines of the statement at the top of the module
+    names: frozenset[str] = frozenset()  # what a statement at the top gives a value to
+
+    @property
+    def place(self) -> str:
+        return f"tinygrad_nn/derivatives/{self.room}.py:{self.line}"
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """Change the syntax tree for a while."""
+        held = getattr(self.parent, self.field)
+        if self.index is None:
+            setattr(self.parent, self.field, self.new)
+        else:
+            setattr(self.parent, self.field, [*held[: self.index], *self.new, *held[self.index + 1 :]])
+        try:
+            yield
+        finally:
+            setattr(self.parent, self.field, held)
+
+
+BINARY: dict[type, tuple[type, ...]] = {
+    ast.Add: (ast.Sub,),
+    ast.Sub: (ast.Add,),
+    ast.Mult: (ast.Div,),
+    ast.Div: (ast.Mult,),
+    ast.FloorDiv: (ast.Mult,),
+    ast.Mod: (ast.Mult,),
+    ast.Pow: (ast.Mult,),
+    ast.BitAnd: (ast.BitOr,),
+    ast.BitOr: (ast.BitAnd,),
+}
+COMPARE: dict[type, tuple[type, ...]] = {
+    ast.Lt: (ast.LtE, ast.Gt),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.Lt),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+}
+_PAIRS = (
+    ("sin", "cos"),
+    ("sinh", "cosh"),
+    ("exp", "log"),
+    ("max", "min"),
+    ("maximum", "minimum"),
+    ("any", "all"),
+    ("zeros", "ones"),
+    ("sum", "prod"),
+    ("cumsum", "cumprod"),
+    ("isnan", "isfinite"),
+    ("tril", "triu"),
+    ("less", "greater"),
+    ("sqrt", "square"),
+    ("rint", "floor"),
+    ("abs", "sign"),
+    ("hsplit", "vsplit"),
+    ("argsort", "argpartition"),
+)
+NAMES = {a: b for one, other in _PAIRS for a, b in ((one, other), (other, one))}
+TEXTS = {"C": "F", "F": "C", "left": "right", "right": "left", "L": "U", "U": "L", "full": "valid", "fro": "nuc"}
+UNTOUCHED_KEYWORDS = {"name", "note", "strict"}
+CONVERSIONS = {"list", "tuple", "int", "float", "plain", "own", "composition"}
+NEUTRAL = {(ast.Mult, 1), (ast.Add, 0), (ast.Pow, 1)}
+AXES = {"axis", "axis1", "axis2", "axisa", "axisb", "axisc"}
+
+
+def _expression(text: str) -> Any:
+    return ast.parse(text, mode="eval").body
+
+
+def _parameters(function: Any) -> list[str]:
+    """The names that a function's arguments go by, without flags and texts."""
+    arguments = function.args
+    return [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
+
+
+class Planter:
+    """Walks through a room and yields its mutants."""
+
+    def __init__(self, room: str, tree: ast.Module) -> None:
+        self.room = room
+        self.stack: list[Any] = [tree]
+        self.tree = tree
+
+    def mutants(self) -> Iterator[Mutant]:
+        seen: Counter[tuple[Any, ...]] = Counter()
+        for statement in self.tree.body:
+            if isinstance(statement, ast.Import | ast.ImportFrom) or self._is_text(statement):
+                continue
+            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
+                continue
+            for mutant in self._visit(statement, self.tree, "body", self.tree.body.index(statement)):
+                key = (id(mutant.code), mutant.where, mutant.before, mutant.after)
+                if mutant.before != mutant.after and not seen[key]:
+                    seen[key] += 1
+                    yield mutant
+
+    @staticmethod
+    def _is_text(node: Any) -> bool:
+        return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+    def _visit(self, node: Any, parent: Any, name: str, index: int | None) -> Iterator[Mutant]:
+        if isinstance(node, ast.Raise) or self._is_text(node):
+            return
+        if isinstance(node, ast.If) and all(isinstance(s, ast.Raise) for s in node.body):
+            for i, below in enumerate(node.orelse):
+                yield from self._visit_below(node, "orelse", i, below)
+            return
+        if isinstance(node, ast.keyword) and node.arg in UNTOUCHED_KEYWORDS:
+            return
+        for new in self._changes(node, parent, name):
+            yield self._made(node, parent, name, index, new)
+        for key, value in ast.iter_fields(node):
+            if key in ("annotation", "returns", "decorator_list", "targets", "target", "ctx", "op", "ops"):
+                if key != "decorator_list":
+                    continue
+                continue
+            for i, below in enumerate(value) if isinstance(value, list) else ((None, value),):
+                if isinstance(below, ast.AST):
+                    yield from self._visit_below(node, key, i, below)
+
+    def _visit_below(self, node: Any, key: str, i: int | None, below: Any) -> Iterator[Mutant]:
+        self.stack.append(node)
+        yield from self._visit(below, node, key, i)
+        self.stack.pop()
+
+    def _made(self, node: Any, parent: Any, name: str, index: int | None, new: Any) -> Mutant:
+        new = new if isinstance(new, list) else [new]
+        around = [*self.stack, node]
+        unit = next(n for n in reversed(around) if isinstance(n, ast.Lambda | ast.stmt | ast.Module))
+        if unit is node and not isinstance(node, ast.Lambda):  # the statement itself is replaced
+            unit = parent
+        functions = [n for n in self.stack if isinstance(n, ast.FunctionDef | ast.Lambda)]
+        top = next((n for n in around if isinstance(n, ast.stmt)), node)
+        code, where = None, ""
+        if functions:
+            inner = functions[-1]
+            code = min([inner.lineno, *(d.lineno for d in getattr(inner, "decorator_list", ()))])
+            named = [f for f in functions if isinstance(f, ast.FunctionDef)]
+            where = ".".join(f.name for f in named)
+        if not where:
+            calls = [n for n in around if isinstance(n, ast.Call)]
+            where = ast.unparse(calls[0].args[0]) if calls and calls[0].args else ""
+            if isinstance(top, ast.Assign):
+                where = ast.unparse(top.targets[0])
+            if isinstance(top, ast.AnnAssign):
+                where = ast.unparse(top.target)
+        names = frozenset(n.id for n in ast.walk(top) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+        mutant = Mutant(
+            self.room,
+            getattr(node, "lineno", parent.lineno if hasattr(parent, "lineno") else 0),
+            where,
+            self._text(unit, node, None),
+            "",
+            parent,
+            name,
+            index,
+            new if index is not None else new[0],
+            code,
+            (top.lineno, top.end_lineno),
+            names if code is None else frozenset(),
+        )
+        with mutant.planted():
+            mutant.after = self._text(unit, node, new)
+        return mutant
+
+    @staticmethod
+    def _text(unit: Any, node: Any, new: Any) -> str:
+        """The line around a change, without what is indented below it."""
+        if isinstance(unit, ast.FunctionDef):
+            if isinstance(node, ast.stmt):
+                return "; ".join(ast.unparse(n) for n in ([node] if new is None else new))
+            return f"def {unit.name}({ast.unparse(unit.args)})"
+        if isinstance(unit, ast.If | ast.For | ast.While):
+            if isinstance(node, ast.stmt):
+                return "; ".join(ast.unparse(n) for n in ([node] if new is None else new))
+            return ast.unparse(unit).split(":\n")[0]
+        return ast.unparse(unit)
+
+    # The changes
+
+    def _changes(self, node: Any, parent: Any, name: str) -> Iterator[Any]:
+        visit = getattr(self, f"_on_{type(node).__name__.lower()}", None)
+        if visit is not None:
+            yield from visit(node, parent, name)
+
+    def _on_binop(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        for kind in BINARY.get(type(node.op), ()):
+            if not (isinstance(node.right, ast.Constant) and (type(node.op), node.right.value) in NEUTRAL):
+                yield ast.BinOp(node.left, kind(), node.right)
+        yield node.left
+        yield node.right
+        if isinstance(node.op, ast.MatMult | ast.Sub | ast.Div | ast.Pow):
+            yield ast.BinOp(node.right, node.op, node.left)
+
+    def _on_augassign(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        for kind in BINARY.get(type(node.op), ()):
+            yield ast.AugAssign(node.target, kind(), node.value)
+        if isinstance(node.target, ast.Subscript):
+            yield ast.Assign([node.target], node.value, lineno=node.lineno)
+        yield ast.Pass()
+
+    def _on_compare(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        for i, op in enumerate(node.ops):
+            for kind in COMPARE[type(op)]:
+                yield ast.Compare(node.left, [*node.ops[:i], kind(), *node.ops[i + 1 :]], node.comparators)
+
+    def _on_boolop(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        yield ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
+        for i in range(len(node.values)):
+            rest = [*node.values[:i], *node.values[i + 1 :]]
+            yield rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest)
+
+    def _on_unaryop(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        yield node.operand
+
+    def _on_constant(self, node: Any, parent: Any, _name: str) -> Iterator[Any]:
+        value = node.value
+        if isinstance(value, bool):
+            yield ast.Constant(not value)
+        elif isinstance(value, int):
+            if not (isinstance(parent, ast.UnaryOp) and value == 1):  # -2 for -1 is much the same in NumPy
+                yield ast.Constant(value + 1)
+            yield ast.UnaryOp(ast.USub(), ast.Constant(1)) if value == 0 else ast.Constant(value - 1)
+        elif isinstance(value, float):
+            yield ast.Constant(value + 1)
+        elif isinstance(value, str) and value in TEXTS:
+            yield ast.Constant(TEXTS[value])
+
+    def _on_name(self, node: Any, parent: Any, name: str) -> Iterator[Any]:
+        if not isinstance(node.ctx, ast.Load):
+            return
+        if isinstance(parent, ast.Call) and name == "func":
+            if node.id in NAMES:
+                yield ast.Name(NAMES[node.id], ast.Load())
+            return
+        function = next((f for f in reversed(self.stack) if isinstance(f, ast.FunctionDef | ast.Lambda)), None)
+        if function is None:
+            return
+        parameters = _parameters(function)
+        if node.id in parameters:
+            at = parameters.index(node.id)
+            for step in (1, -1):
+                other = parameters[(at + step) % len(parameters)]
+                if other != node.id:
+                    yield ast.Name(other, ast.Load())
+        if node.id in AXES and not self._asked(parent):  # wrong for some axes only
+            yield _expression(f"(0 if isinstance({node.id}, int) and {node.id} > 0 else {node.id})")
+            if node.id in parameters and not self._from_the_front(node.id, function) and self._is_entry(function):
+                yield _expression(f"(-1 if isinstance({node.id}, int) and {node.id} < -1 else {node.id})")
+        if node.id == "g" and not isinstance(parent, ast.Attribute) and not self._earlier("g", function, node):
+            # wrong for every layout but C
+            yield _expression("(g.ravel('K').reshape(g.shape) if isinstance(g, np.ndarray) else g)")
+        if node.id == "index":  # wrong for repeated indices, kept as a list
+            yield _expression("(tuple(index) if isinstance(index, list) else index)")
+
+    def _asked(self, parent: Any) -> bool:
+        """Whether an axis is only asked what it is."""
+        return isinstance(parent, ast.Compare) or (
+            isinstance(parent, ast.Call) and ast.unparse(parent.func) in ("isinstance", "len", "zip")
+        )
+
+    @staticmethod
+    def _from_the_front(axis: str, function: Any) -> bool:
+        """Whether a function counts an axis from the front before it uses it."""
+        text = ast.unparse(function)
+        return f"{axis} %" in text or f"{axis} = " in text
+
+    @staticmethod
+    def _is_entry(function: Any) -> bool:
+        """Whether a function is a rule or a composition, which get axes as users write them."""
+        return bool(getattr(function, "decorator_list", ())) or _parameters(function)[:1] == ["g"]
+
+    @staticmethod
+    def _earlier(name: str, function: Any, node: Any) -> bool:
+        """Whether a name is read in a function before `node`."""
+        spots = [(n.lineno, n.col_offset) for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name]
+        return min(spots) < (node.lineno, node.col_offset)
+
+    def _on_attribute(self, node: Any, parent: Any, name: str) -> Iterator[Any]:
+        if node.attr in NAMES:
+            yield ast.Attribute(node.value, NAMES[node.attr], ast.Load())
+        if node.attr == "T":
+            yield node.value
+
+    def _on_call(self, node: Any, parent: Any, name: str) -> Iterator[Any]:
+        if isinstance(parent, ast.Expr):
+            yield from self._registration(node)
+            return
+        positional = [a for a in node.args if not isinstance(a, ast.Starred)]
+        if len(positional) == len(node.args):
+            for i in range(len(positional) - 1):
+                swapped = [*positional[:i], positional[i + 1], positional[i], *positional[i + 2 :]]
+                yield ast.Call(node.func, swapped, node.keywords)
+            if len(positional) > 1:
+                yield ast.Call(node.func, positional[:-1], node.keywords)
+        for i, keyword in enumerate(node.keywords):
+            if keyword.arg is not None and keyword.arg not in UNTOUCHED_KEYWORDS:
+                yield ast.Call(node.func, node.args, [*node.keywords[:i], *node.keywords[i + 1 :]])
+        root = node.func
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if isinstance(node.func, ast.Attribute) and not (isinstance(root, ast.Name) and root.id in ("np", "math")):
+            yield node.func.value
+        if positional and not (isinstance(node.func, ast.Name) and node.func.id in CONVERSIONS):
+            yield positional[0]
+            if ast.unparse(node.func) == "np.where" and len(positional) == 3:
+                yield positional[1]
+                yield positional[2]
+
+    @staticmethod
+    def _registration(node: Any) -> Iterator[Any]:
+        """A row made wrong as a whole: rules in another order, none, or flags left out."""
+        if len(node.args) > 2:
+            yield ast.Call(node.func, [node.args[0], node.args[2], node.args[1], *node.args[3:]], node.keywords)
+        for i, keyword in enumerate(node.keywords):
+            if keyword.arg not in UNTOUCHED_KEYWORDS:
+                yield ast.Call(node.func, node.args, [*node.keywords[:i], *node.keywords[i + 1 :]])
+        if ast.unparse(node.func) == "np.add.at":  # wrong for repeated indices
+            y, index, g = node.args
+            yield _expression(f"{ast.unparse(y)}.__setitem__({ast.unparse(index)}, {ast.unparse(g)})")
+
+    def _on_slice(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        for part in ("lower", "upper", "step"):
+            if getattr(node, part) is not None:
+                yield ast.Slice(**{p: None if p == part else getattr(node, p) for p in ("lower", "upper", "step")})
+
+    def _on_ifexp(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        yield node.body
+        yield node.orelse
+
+    def _on_if(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        if isinstance(self.stack[-1], ast.Module):
+            return
+        yield ast.If(ast.Constant(True), node.body, node.orelse)
+        yield ast.If(ast.Constant(False), node.body, node.orelse)
+
+    def _on_return(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        function = next(f for f in reversed(self.stack) if isinstance(f, ast.FunctionDef))
+        parameters = _parameters(function)
+        if node.value is not None and parameters:
+            yield ast.Return(ast.Name(parameters[0], ast.Load()))
+
+    def _on_lambda(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        parameters = _parameters(node)
+        if parameters:
+            yield ast.Lambda(node.args, ast.Name(parameters[0], ast.Load()))
+
+    def _on_comprehension(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
+        for i in range(len(node.ifs)):
+            yield ast.comprehension(node.target, node.iter, [*node.ifs[:i], *node.ifs[i + 1 :]], node.is_async)
+
+
+def explanation(mutant: Mutant) -> str:
+    """Why a survivor is no mistake; empty if nothing says so."""
+    for room, where, reason, lines in EXPLAINED:
+        if any(_fits(mutant, room, where, line) for line in lines):
+            return reason
+    return ""
+
+
+def _fits(mutant: Mutant, room: str, where: str, line: str) -> bool:
+    """Whether an explanation of a changed line, with ... for any text, is about a mutant."""
+    if (mutant.room, mutant.where) != (room, where):
+        return False
+    return re.fullmatch(".*".join(map(re.escape, line.split("..."))), mutant.after, re.DOTALL) is not None
+
+
+def trees() -> dict[str, ast.Module]:
+    return {room: ast.parse(Path(module.__file__).read_text("utf-8")) for room, module in MODULES.items()}
+
+
+# The mutated room, in place of the one that the package loaded
+
+
+def _load(room: str, tree: ast.Module) -> tuple[dict[str, Any], dict[Any, Any], dict[Any, Any]]:
+    """The names, rows and compositions that a room makes when its source is run anew."""
+    original = MODULES[room]
+    fresh = types.ModuleType(original.__name__)
+    fresh.__file__ = original.__file__
+    held = table.TABLE, table.COMPOSITIONS
+    table.TABLE, table.COMPOSITIONS = {}, {}
+    try:
+        exec(compile(ast.fix_missing_locations(tree), original.__file__, "exec"), fresh.__dict__)  # noqa: S102
+        return fresh.__dict__, table.TABLE, table.COMPOSITIONS
+    finally:
+        table.TABLE, table.COMPOSITIONS = held
+
+
+PARTS = ("kernel", "rules", "name", "broadcasts", "variadic", "pullback", "bind", "selects", "plain", "note")
+CACHED = ("active", "parameters", "arrays")
+
+
+def _kernel_cell(function: Any) -> Any:
+    """Where the function of a row of our own keeps its kernel."""
+    return function.__closure__[function.__code__.co_freevars.index("kernel")]
+
+
+def _is_ours(row: Any) -> bool:
+    return inspect.isfunction(row.function) and "kernel" in row.function.__code__.co_freevars
+
+
+def _key(row: Any) -> Any:
+    """What a row is found by when its room is loaded again: NumPy's functions stay, ours do not."""
+    return row.name if _is_ours(row) else row.function
+
+
+class Swap:
+    """Puts what a room makes into the living table, and takes it out again."""
+
+    def __init__(self) -> None:
+        self.rows = dict(table.TABLE)
+        self.compositions = dict(table.COMPOSITIONS)
+        self.live = {_key(row): row for row in self.rows.values()}
+        self.made: dict[str, tuple[set[Any], set[Any]]] = {}
+        self.lines: dict[str, list[tuple[int, Any]]] = {}
+        for room, tree in trees().items():
+            self.lines[room] = []
+            rows, compositions = self._observed(room, tree)
+            self.made[room] = ({_key(row) for row in rows.values()}, set(compositions))
+
+    def _observed(self, room: str, tree: ast.Module) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Load a room as it is, and note the line at which each of its functions is declared."""
+        lines, file = self.lines[room], MODULES[room].__file__
+
+        def note(function: Any) -> None:
+            frame: Any = sys._getframe(2)
+            while frame.f_code.co_filename != file:
+                frame = frame.f_back
+            lines.append((frame.f_lineno, function))
+
+        add, composition = table.add, table.composition
+
+        def noted_add(row: Any) -> None:
+            note(self.live[_key(row)].function)
+            add(row)
+
+        def noted_composition(function: Any) -> Any:
+            note(function)
+            return composition(function)
+
+        table.add, table.composition = noted_add, noted_composition
+        try:
+            return _load(room, tree)[1:]
+        finally:
+            table.add, table.composition = add, composition
+
+    @contextlib.contextmanager
+    def __call__(self, room: str, tree: ast.Module) -> Iterator[None]:
+        names, rows, compositions = _load(room, tree)
+        held: list[tuple[Any, dict[str, Any]]] = []
+        kernels: list[tuple[Any, Any]] = []
+        old_rows, old_compositions = self.made[room]
+        try:
+            twins = {}
+            for row in rows.values():
+                live = self.live[_key(row)]
+                twins[row.function] = live.function
+                held.append((live, {part: getattr(live, part) for part in PARTS}))
+                self._fill(live, {part: getattr(row, part) for part in PARTS})
+                if _is_ours(live):
+                    cell = _kernel_cell(live.function)
+                    kernels.append((cell, cell.cell_contents))
+                    cell.cell_contents = row.kernel
+            for name, value in names.items():
+                if inspect.isfunction(value) and value in twins:
+                    names[name] = twins[value]
+            for key in old_rows - {_key(row) for row in rows.values()}:
+                del table.TABLE[self.live[key].function]
+            for function in old_compositions - compositions.keys():
+                del table.COMPOSITIONS[function]
+            table.COMPOSITIONS.update(compositions)
+            yield
+        finally:
+            for cell, kernel in kernels:
+                cell.cell_contents = kernel
+            for live, parts in held:
+                self._fill(live, parts)
+            for registry, whole in ((table.TABLE, self.rows), (table.COMPOSITIONS, self.compositions)):
+                registry.clear()
+                registry.update(whole)
+
+    @staticmethod
+    def _fill(row: Any, parts: dict[str, Any]) -> None:
+        for part, value in parts.items():
+            setattr(row, part, value)
+        row.kept.clear()
+        for name in CACHED:
+            row.__dict__.pop(name, None)
+
+
+# The laws, drawn once and played again
+
+
+class Recorder:
+    """Stands in for Hypothesis' data, and notes what it gives."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+        self.drawn: list[Any] = []
+
+    def draw(self, strategy: Any, label: Any = None) -> Any:
+        self.drawn.append(self.data.draw(strategy, label))
+        return self.drawn[-1]
+
+
+class Player:
+    """Stands in for Hypothesis' data, and gives what was drawn before."""
+
+    def __init__(self, drawn: list[Any]) -> None:
+        self.drawn = iter(drawn)
+
+    def draw(self, strategy: Any, label: Any = None) -> Any:
+        return next(self.drawn)
+
+
+@dataclass
+class Example:
+    """One draw of one law."""
+
+    title: str
+    run: Callable[[], None]
+    codes: frozenset[tuple[str, int]]  # the functions of the table that it comes by
+
+
+def _laws() -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Every law, with each set of options that it is run with."""
+    for name, law in vars(test_laws).items():
+        if not (name.startswith("test_") and callable(law)):
+            continue
+        marks = [mark.args for mark in getattr(law, "pytestmark", ()) if mark.name == "parametrize"]
+        names = [[n.strip() for n in m[0].split(",")] if isinstance(m[0], str) else list(m[0]) for m in marks]
+        if not marks or (
+            _hypothesis(law) is None and set(inspect.signature(law).parameters) - {n for group in names for n in group}
+        ):
+            continue
+        for values in itertools.product(*(m[1] for m in marks)):
+            options: dict[str, Any] = {}
+            for keys, value in zip(names, values, strict=True):
+                options |= zip(keys, [value] if len(keys) == 1 else getattr(value, "values", value), strict=True)
+            yield law, options
+
+
+def _hypothesis(law: Any) -> Any:
+    """What Hypothesis runs many times, None for a law that draws nothing."""
+    return law.hypothesis.inner_test if hasattr(law, "hypothesis") else None
+
+
+def _drawn(law: Any, options: dict[str, Any]) -> Iterator[Callable[[], None]]:
+    """The draws of a law, each as a function that runs it again."""
+    inner = _hypothesis(law)
+    if inner is None:
+        yield lambda: law(**options)
+        return
+    found: list[Callable[[], None]] = []
+    strategies: dict[str, Any] = {"data": st.data()}
+    if "dtype" in inspect.signature(inner).parameters and "dtype" not in options:
+        strategies["dtype"] = st.sampled_from([np.float64, np.float32, np.float16, np.longdouble])
+
+    @settings(
+        max_examples=OTHER_COUNTS.get(law.__name__, EXAMPLES),
+        phases=[Phase.generate],
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(**strategies)
+    def once(data: Any, **drawn: Any) -> None:
+        recorder = Recorder(data)
+        inner(data=recorder, **options, **drawn)
+        found.append(lambda: inner(data=Player(recorder.drawn), **options, **drawn))
+
+    with contextlib.suppress(Exception):  # a law that fails on the table as it is: what was drawn before it did
+        once()
+    yield from found
+
+
+def _codes_of(run: Callable[[], None]) -> frozenset[tuple[str, int]]:
+    """Run, and say which functions of the table were called on the way."""
+    codes: set[tuple[str, int]] = set()
+    for module in MODULES.values():
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):  # what is remembered would not be called
+                value.cache_clear()
+
+    def note(frame: Any, event: str, _argument: Any) -> None:
+        if event == "call":
+            room = ROOM_OF.get(frame.f_code.co_filename)
+            if room is not None:
+                codes.add((room, frame.f_code.co_firstlineno))
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return frozenset(codes)
+
+
+class Book:
+    """All examples, drawn row by row when they are asked for."""
+
+    def __init__(self) -> None:
+        self.drawn: dict[Any, list[Example]] = {}
+        self.laws: dict[Any, list[Any]] = {None: []}  # by row; None: those for no row in particular
+        for law, options in _laws():
+            function = options.get("function")
+            row = function if function in test_laws.DOMAINS else None
+            self.laws.setdefault(row, []).append((law, options))
+
+    def of(self, row: Any) -> list[Example]:
+        if row not in self.drawn:
+            self.drawn[row] = [
+                Example(f"{law.__name__}[{_title(options)}]", run, _codes_of(run))
+                for law, options in self.laws.get(row, ())
+                for run in _drawn(law, options)
+            ]
+        return self.drawn[row]
+
+
+def _title(options: dict[str, Any]) -> str:
+    """The name of a law's row or point."""
+    return ", ".join(
+        test_laws.name_of(v) if inspect.isroutine(v) or isinstance(v, np.ufunc) else getattr(v, "name", str(v)[:40])
+        for v in options.values()
+    )
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """End what runs longer: a mutant may loop for ever."""
+
+    def ring(_signal: Any, _frame: Any) -> None:
+        raise TimeoutError("too slow")
+
+    held = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, held)
+
+
+@dataclass
+class Score:
+    """What came of the mutants."""
+
+    killed: list[tuple[Mutant, str]] = field(default_factory=list)
+    explained: list[Mutant] = field(default_factory=list)
+    survived: list[Mutant] = field(default_factory=list)
+
+
+class Court:
+    """Tries mutants, one after the other."""
+
+    def __init__(self, rooms: tuple[str, ...] = ROOMS) -> None:
+        self.swap = Swap()
+        self.book = Book()
+        self.trees = trees()
+        self.mutants = [m for room in rooms for m in Planter(room, self.trees[room]).mutants()]
+
+    def stale(self, survivors: list[Mutant] | None = None) -> list[str]:
+        """Explanations that fit no mutant, or no survivor where all were tried."""
+        rooms = {m.room for m in self.mutants}
+        there = self.mutants if survivors is None else survivors
+        return [
+            f"{room} {where}: {line}"
+            for room, where, _reason, lines in EXPLAINED
+            for line in lines
+            if room in rooms and not any(_fits(m, room, where, line) for m in there)
+        ]
+
+    def evidence(self, mutant: Mutant) -> Iterator[list[Example]]:
+        """The examples to play again: those that come by the changed line, the nearest row's first."""
+        lines = self.swap.lines[mutant.room]
+        near = [f for _, f in sorted(lines, key=lambda pair: abs(pair[0] - mutant.line))]
+        codes = {(mutant.room, mutant.code)}
+        if mutant.code is None:
+            start, stop = mutant.top
+            made = [f for line, f in lines if start <= line <= stop]
+            near, codes = made or near, set() if made else self._readers(mutant.room, mutant.names)
+        found = 0
+        for f in dict.fromkeys([*near[:1], None, *near]):
+            mine = [e for e in self.book.of(f) if not codes or not codes.isdisjoint(e.codes)]
+            if found > MOST_REPLAYS // 3:
+                mine = mine[:: max(1, len(mine) // PER_NEIGHBOUR)]
+            found += len(mine)
+            if mine:
+                yield mine
+            if found >= MOST_REPLAYS:
+                break
+
+    def _readers(self, room: str, names: frozenset[str]) -> set[tuple[str, int]]:
+        """The functions of a room that read a name given a value at its top."""
+        found: set[tuple[str, int]] = set()
+        for node in ast.walk(self.trees[room]):
+            if isinstance(node, ast.FunctionDef | ast.Lambda) and any(
+                isinstance(n, ast.Name) and n.id in names for n in ast.walk(node)
+            ):
+                found.add((room, min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])))
+        return found
+
+    def verdict(self, mutant: Mutant) -> str:
+        """Which law kills a mutant; empty if none does."""
+        few: list[Example] = []
+        for examples in self.evidence(mutant):  # drawn on the table as it is, so between the trials
+            few += examples
+            if len(few) >= 20:
+                law = self._try(mutant, few)
+                if law:
+                    return law
+                few = []
+        return self._try(mutant, few)
+
+    def _try(self, mutant: Mutant, examples: list[Example]) -> str:
+        with warnings.catch_warnings(), mutant.planted():
+            warnings.simplefilter("error")
+            try:
+                with _limited(SECONDS), self.swap(mutant.room, self.trees[mutant.room]):
+                    for example in examples:
+                        try:
+                            example.run()
+                        except Exception as error:  # noqa: BLE001 - whatever goes wrong is what was wanted
+                            return f"{example.title} {type(error).__name__}"
+            except Exception as error:  # noqa: BLE001 - the room does not even load
+                return f"loading: {type(error).__name__}"
+        return ""
+
+    def try_all(self, mutants: list[Mutant], say: Callable[[str], None] = lambda _: None) -> Score:
+        score = Score()
+        for k, mutant in enumerate(mutants):
+            law = self.verdict(mutant)
+            if law:
+                score.killed.append((mutant, law))
+            else:
+                (score.explained if explanation(mutant) else score.survived).append(mutant)
+            say(f"{k + 1}/{len(mutants)}: {len(score.survived)} survivors")
+        return score
+
+
+def sampled(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
+    return random.Random(seed).sample(mutants, min(count, len(mutants)))
+
+
+def report(score: Score, stale: list[Any], seconds: float, *, everything: bool) -> str:
+    """The outcome, in words."""
+    lines = []
+    if everything:
+        lines += [f"{m.place}: {m.before}\n    -> {m.after}\n    killed by {law}" for m, law in score.killed]
+        lines += [f"{m.place}: {m.before}\n    -> {m.after}\n    no mistake: {explanation(m)}" for m in score.explained]
+    lines += [f"SURVIVED {m.place} in {m.where}\n  - {m.before}\n  + {m.after}" for m in score.survived]
+    lines += [f"EXPLAINED, BUT NO SURVIVOR: {text}" for text in stale]
+    by_law = Counter(law.split("[")[0].split(":")[0] for _, law in score.killed)
+    lines += [f"{n:6} killed by {law}" for law, n in by_law.most_common()]
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for i, mutants in enumerate(([m for m, _ in score.killed], score.explained, score.survived)):
+        for m in mutants:
+            counts[m.room][i] += 1
+    for room, (killed, explained, survived) in counts.items():
+        total = killed + survived
+        share = 100 * killed / total if total else 100.0
+        lines.append(f"{room:15} {killed:5} killed {explained:4} explained {survived:4} survived {share:6.1f} %")
+    killed, explained, survived = (sum(c[i] for c in counts.values()) for i in range(3))
+    lines.append(
+        f"{killed + explained + survived} mutants: {killed} killed, {explained} explained as equivalent, "
+        f"{survived} survived, in {seconds:.0f} s"
+    )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutate", description=__doc__.split("\n")[0])
+    parser.add_argument("--module", action="append", choices=ROOMS, help="a room of the table (default: all)")
+    parser.add_argument("--sample", type=int, help="try so many mutants only")
+    parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--list", action="store_true", help="show every mutant, and the law that killed it")
+    options = parser.parse_args()
+    start = time.monotonic()
+    court = Court(tuple(options.module or ROOMS))
+    mutants = court.mutants if options.sample is None else sampled(court.mutants, options.sample, options.seed)
+
+    def say(line: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{line} ")
+
+    score = court.try_all(mutants, say)
+    stale = court.stale(score.explained if options.sample is None else None)
+    sys.stdout.write(report(score, stale, time.monotonic() - start, everything=options.list) + "\n")
+    return int(bool(score.survived or stale))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,307 @@
+"""Compiled steps against eager ones: every layer, loss, activation and optimizer, and random networks."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_nn as tn
+from tinygrad_nn.compiler import compile  # noqa: A004
+
+F = tn.functional
+
+
+def agree(a, b, rtol=1e-12):
+    for x, y in zip(a, b, strict=True):
+        scale = np.max(np.abs(y), initial=0)
+        assert np.max(np.abs(x - y), initial=0) <= rtol * scale + 1e-300, (x, y)
+
+
+def fifty_steps(make, data, loss, optimizer, compiled, steps=50):
+    """Train a fresh model, and give its parameters, its buffers and its losses."""
+    model = make(np.random.default_rng(1))
+    step = compile(lambda *batch: loss(model, *batch)) if compiled else None
+    opt = optimizer(list(model.parameters()))
+    losses = []
+    for k in range(steps):
+        batch = data(k)
+        opt.zero_grad()
+        if compiled:
+            value = step(*batch)
+        else:
+            value = loss(model, *batch)
+            value.backward()
+        losses.append(value.item())
+        opt.step()
+    return [t.data.copy() for _, t in model.named_tensors()], losses
+
+
+def both_ways(make, data, loss, optimizer=lambda p: tn.optim.SGD(p, lr=0.05)):
+    eager, eager_losses = fifty_steps(make, data, loss, optimizer, compiled=False)
+    compiled, losses = fifty_steps(make, data, loss, optimizer, compiled=True)
+    agree(compiled, eager)
+    agree([np.array(losses)], [np.array(eager_losses)])
+
+
+def regression(k):
+    rng = np.random.default_rng(k)
+    return rng.standard_normal((6, 4)), rng.uniform(0.1, 0.9, (6, 3))
+
+
+def classes(k):
+    rng = np.random.default_rng(k)
+    return rng.standard_normal((6, 4)), rng.integers(0, 3, 6)
+
+
+def perceptron(rng):
+    return tn.nn.Sequential(tn.nn.Linear(4, 5, rng=rng), tn.nn.Tanh(), tn.nn.Linear(5, 3, rng=rng))
+
+
+def mse(model, x, y):
+    return F.mse_loss(model(x), y)
+
+
+LAYERS = [c for c in map(tn.nn.__dict__.get, tn.nn.__all__) if inspect.isclass(c) and issubclass(c, tn.nn.Module)]
+LOSS_LAYERS = [c for c in LAYERS if c.__name__.endswith("Loss")]
+OPTIMIZERS = [
+    c
+    for c in map(tn.optim.__dict__.get, tn.optim.__all__)
+    if inspect.isclass(c) and issubclass(c, tn.optim.Optimizer) and c is not tn.optim.Optimizer
+]
+LOSSES = [f for f in map(F.__dict__.get, F.__all__) if "target" in inspect.signature(f).parameters]
+ACTIVATIONS = [f for f in map(F.__dict__.get, F.__all__) if f not in LOSSES]
+
+
+def layer_of(kind, rng):
+    """A layer from (n, 5) to (n, ...): whatever its constructor asks for."""
+    values = {"in_features": 5, "out_features": 5, "num_features": 5, "rng": rng, "p": 0.3, "normalized_shape": 5}
+    if kind is tn.nn.Sequential:
+        return kind(tn.nn.Tanh(), tn.nn.Linear(5, 5, rng=rng))
+    parameters = inspect.signature(kind).parameters.values() if "__init__" in vars(kind) else ()
+    return kind(**{p.name: values[p.name] for p in parameters if p.name in values})
+
+
+@pytest.mark.parametrize("kind", [c for c in LAYERS if c not in LOSS_LAYERS and c is not tn.nn.Module])
+def test_every_layer(kind):
+    def make(rng):
+        return tn.nn.Sequential(tn.nn.Linear(4, 5, rng=rng), layer_of(kind, rng), tn.nn.Linear(5, 3, rng=rng))
+
+    both_ways(make, regression, mse)
+
+
+@pytest.mark.parametrize("kind", LOSS_LAYERS)
+def test_every_loss_layer(kind):
+    data = classes if "Entropy" in kind.__name__ and "Binary" not in kind.__name__ else regression
+    both_ways(perceptron, data, lambda model, x, y: kind()(model(x), y))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss(loss):
+    both_ways(perceptron, regression, lambda model, x, y: loss(model(x), y))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_cross_entropy_of_class_numbers(reduction):
+    both_ways(perceptron, classes, lambda model, x, y: F.cross_entropy(model(x), y, reduction) * 0.1)
+
+
+@pytest.mark.parametrize("function", ACTIVATIONS)
+def test_every_activation(function):
+    rng = np.random.default_rng(5)
+    options = {"rng": rng} if "rng" in inspect.signature(function).parameters else {}
+
+    def loss(model, x, y):
+        return np.square(function(model(x), **options) - (y[:, 0] if function is F.logsumexp else y)).mean()
+
+    state = rng.bit_generator.state
+    eager = fifty_steps(perceptron, regression, loss, lambda p: tn.optim.SGD(p, lr=0.05), compiled=False)
+    rng.bit_generator.state = state
+    compiled = fifty_steps(perceptron, regression, loss, lambda p: tn.optim.SGD(p, lr=0.05), compiled=True)
+    agree(compiled[0], eager[0])
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_every_optimizer(kind):
+    both_ways(perceptron, regression, mse, lambda p: kind(p, lr=0.01))
+
+
+def test_a_schedule_and_a_hand_written_update():
+    def train(compiled):
+        model = perceptron(np.random.default_rng(0))
+        step = compile(lambda x, y: mse(model, x, y))
+        for k in range(50):
+            model.zero_grad()
+            if compiled:
+                step(*regression(k))
+            else:
+                mse(model, *regression(k)).backward()
+            for p in model.parameters():
+                p.data -= 0.1 / (k + 1) * p.grad
+        return [p.data for p in model.parameters()]
+
+    agree(train(True), train(False))
+
+
+# Random networks
+
+SMOOTH = [np.tanh, F.sigmoid, F.relu, F.softmax, np.square, lambda x: x * 0.5, lambda x: -x, np.sin, np.exp]
+
+
+@st.composite
+def networks(draw):
+    widths = draw(st.lists(st.integers(1, 5), min_size=2, max_size=5))
+    batch = draw(st.integers(0, 4))
+    functions = draw(st.lists(st.sampled_from(SMOOTH), min_size=len(widths) - 1, max_size=len(widths) - 1))
+    dtype = draw(st.sampled_from([np.float64, np.float64, np.float32]))
+    bias = draw(st.booleans())
+    residual = draw(st.booleans())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    layers = [tn.nn.Linear(a, b, bias, rng=rng, dtype=dtype) for a, b in itertools.pairwise(widths)]
+    x = rng.standard_normal((batch, widths[0])).astype(dtype)
+    y = rng.standard_normal((batch, widths[-1])).astype(dtype)
+
+    def loss(x, y):
+        for layer, f in zip(layers, functions, strict=True):
+            h = f(layer(x))
+            x = h + x if residual and h.shape == x.shape else h
+        return np.square(x - y).sum() * 0.5, x
+
+    return layers, loss, x, y
+
+
+@given(networks())
+def test_random_networks(case):
+    layers, loss, x, y = case
+    parameters = [p for layer in layers for p in layer.parameters()]
+    step = compile(loss)
+    rtol = 1e-12 if x.dtype == np.float64 else 1e-4
+    for scale in (1, -0.5):
+        for p in parameters:
+            p.zero_grad()
+        value, out = step(x * x.dtype.type(scale), y)
+        compiled = [p.grad.copy() for p in parameters]
+        for p in parameters:
+            p.zero_grad()
+        expected, expected_out = loss(x * x.dtype.type(scale), y)
+        expected.backward()
+        agree([value.data, out.data], [expected.data, expected_out.data], rtol)
+        agree(compiled, [p.grad for p in parameters], rtol)
+        for p in parameters:
+            p.data *= 0.9
+    check_source(step, x, y, parameters, compiled=[p.grad for p in parameters])
+
+
+def check_source(step, x, y, parameters, compiled):
+    """Executing the source with the same arrays gives the same numbers."""
+    space = {}
+    exec(step.source, space)  # noqa: S102
+    source = step._entries[0].built.source
+    given = {id(p): p.data for p in parameters}
+    arguments = [(x, y)[v.source] if v.role == "input" else given[id(v.source)] for v in source.arguments]
+    _, gradients = space["step"](*arguments)
+    for p in parameters:
+        p.zero_grad()
+    step(x, y)
+    places = {id(p): k for k, p in enumerate(step._entries[0].built.parameters)}
+    for p in parameters:
+        if id(p) in places:
+            np.testing.assert_array_equal(gradients[places[id(p)]], p.grad)
+
+
+# What a call returns
+
+
+def test_inference():
+    model = perceptron(np.random.default_rng(0))
+    predict = compile(model, backward=False)
+    x, _ = regression(0)
+    np.testing.assert_array_equal(predict(x).data, model(x).data)
+    assert not predict(x).requires_grad
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_results_come_back_in_the_structure_they_had():
+    w = tn.Tensor([1.0, 2.0], requires_grad=True)
+
+    def loss(x, *, weights):
+        y = x["a"] * w
+        return {"loss": y.sum(), "others": [y, (weights[0] + 1, "text", None, 3)]}
+
+    step = compile(loss)
+    for k in (1.0, 2.0):
+        w.zero_grad()
+        result = step({"a": np.array([k, 4.0])}, weights=[np.array([k])])
+        assert result["loss"].item() == k + 8
+        assert result["others"][0].tolist() == [k, 8]
+        assert result["others"][1][0].tolist() == [k + 1]
+        assert result["others"][1][1:] == ("text", None, 3)
+        assert w.grad.tolist() == [k, 4]
+
+
+def test_gradients_add_up_as_in_eager():
+    w = tn.Tensor([1.0, 2.0], requires_grad=True)
+    step = compile(lambda x: np.square(w * x).sum())
+    for n in range(1, 4):
+        step(np.array([1.0, 1.0]))
+        assert w.grad.tolist() == [2.0 * n, 4.0 * n]
+    w.zero_grad()
+    step(np.array([1.0, 1.0]))
+    assert w.grad.tolist() == [2, 4]
+
+
+def test_a_parameter_as_argument_gets_its_gradient():
+    w = tn.Tensor([1.0, 2.0], requires_grad=True)
+    v = tn.Tensor([3.0, 2.0], requires_grad=True)
+    step = compile(lambda p, x: np.square(p * x).sum())
+    step(w, np.ones(2))
+    step(v, np.ones(2))
+    assert w.grad.tolist() == [2, 4]
+    assert v.grad.tolist() == [6, 4]
+
+
+def test_a_model_as_argument():
+    models = [perceptron(np.random.default_rng(k)) for k in (0, 1)]
+    step = compile(mse)
+    for model in models:
+        for k in range(2):
+            model.zero_grad()
+            value = step(model, *regression(k))
+            compiled = [p.grad.copy() for p in model.parameters()]
+            model.zero_grad()
+            expected = mse(model, *regression(k))
+            expected.backward()
+            agree([value.data], [expected.data])
+            agree(compiled, [p.grad for p in model.parameters()])
+
+
+def test_the_cache_is_bounded():
+    w = tn.Tensor([1.0], requires_grad=True)
+    step = compile(lambda x: (w * x).sum(), cache=3)
+    for n in range(1, 8):
+        assert step(np.ones(n)).item() == n
+        assert len(step._entries) == min(n, 3)
+
+
+def test_words():
+    w = tn.Tensor(np.ones((3, 2)), requires_grad=True)
+    step = compile(lambda x: np.tanh(x @ w).sum())
+    with pytest.raises(tn.errors.GraphError, match="no program yet"):
+        step.source  # noqa: B018
+    step(np.ones((5, 3)))
+    assert "def forward(x, w):" in step.source
+    assert "np.dot(x, w, out=dot)  # (5, 2)" in step.source
+    assert "np.dot(x.T, " in step.source
+    text = step.explain()
+    assert "buffers" in text
+    assert "parameters: w" in text
+    assert repr(step) == "<compiled <lambda>, 1 program>"
+    for wrong in (3, step):
+        with pytest.raises(tn.errors.ArgumentError):
+            compile(wrong)
+    with pytest.raises(tn.errors.ArgumentError):
+        compile(abs, cache=0)

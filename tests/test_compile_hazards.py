@@ -1,0 +1,791 @@
+"""The footguns of a recorded program: each gives the right answer or a clear error, never a frozen value.
+
+Each hazard is rated by what it would do if nothing were done about it: SILENT (wrong numbers and no
+sign of it), LOUD (an error from NumPy that nobody understands), MILD (surprising, and documented).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import types
+import warnings
+
+import numpy as np
+import pytest
+
+import tinygrad_nn as tn
+from tinygrad_nn.compiler import compile  # noqa: A004
+from tinygrad_nn.compiler.capture import Watch
+
+GraphError = tn.errors.GraphError
+F = tn.functional
+SETTINGS = types.SimpleNamespace(scale=2.0)
+lr = 0.5
+table = np.arange(4.0)
+
+
+def parameter(*values):
+    return tn.Tensor(np.array(values), requires_grad=True)
+
+
+def check(function, step, *args, parameters=()):
+    """The compiled call gives what the eager one gives, gradients included."""
+    for p in parameters:
+        p.zero_grad()
+    value = step(*args)
+    grads = [p.grad.copy() for p in parameters]
+    for p in parameters:
+        p.zero_grad()
+    expected = function(*args)
+    expected.backward()
+    np.testing.assert_allclose(value.data, expected.data, rtol=1e-12)
+    for p, g in zip(parameters, grads, strict=True):
+        np.testing.assert_allclose(g, p.grad, rtol=1e-12)
+
+
+def refused(function, *args, match):
+    with pytest.raises(GraphError, match=match):
+        compile(function)(*args)
+
+
+# Values that decide, or that leave the recording
+
+
+def test_a_branch_on_a_value():
+    """SILENT: the branch of the first call would be taken for ever."""
+    w = parameter(1.0, 2.0)
+    refused(lambda x: (x * w).sum() if x.sum() > 0 else (x - w).sum(), np.ones(2), match="branches on values")
+    refused(lambda x: (x * w).sum() if w.data[0] > 0 else w.sum(), np.ones(2), match="branches on values")
+
+
+def test_a_value_that_becomes_a_number():
+    """SILENT: a branch that no data of the recording takes; the exits of a Tensor tell the tape."""
+    with pytest.raises(GraphError, match=r"item\(\) of a Tensor.*branches on values"):
+        Watch().leave("item()")
+
+
+def test_a_loop_whose_length_is_a_value():
+    """SILENT: the number of rounds would be frozen."""
+    w = parameter(3.0)
+
+    def loss(x):
+        while x.item() < 10:
+            x = x * w
+        return x.sum()
+
+    refused(loss, np.array([1.0]), match="branches on values")
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda t: t.item(),
+        float,
+        lambda t: t.numpy().max(),
+        lambda t: t.data + 1,
+        lambda t: t.tolist(),
+        lambda t: np.exp(t.numpy()),
+        lambda t: int(t.item() * 1e6),
+    ],
+)
+def test_a_value_that_leaves_and_comes_back(leave):
+    """SILENT: the number would be a constant of the program."""
+    w = parameter(1.0, 2.0)
+    refused(lambda x: (w * leave(x.sum())).sum(), np.array([1.0, 3.0]), match="freeze")
+
+
+def test_a_parameter_that_leaves_and_comes_back():
+    """SILENT: a weight decay computed from .data would stay that of the first call."""
+    w = parameter(1.0, 2.0)
+    refused(lambda x: (w * x).sum() * float(np.abs(w.data).sum()), np.ones(2), match="freeze")
+
+
+def test_detach_is_fine():
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        return (w * x).sum() * w.detach().sum() + (x * tn.stop_gradient(w * x)).sum()
+
+    step = compile(loss)
+    for k in range(3):
+        check(loss, step, np.array([1.0 + k, 2.0]), parameters=[w])
+        w.data = w.data * 1.5
+
+
+def test_printing_a_loss(capsys):
+    """MILD: it prints when the function is recorded, and not at every call."""
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        y = (x * w).sum()
+        print(f"loss {y:.1f}")  # noqa: T201
+        return y
+
+    step = compile(loss)
+    step(np.ones(2))
+    step(np.ones(2))
+    assert capsys.readouterr().out == "loss 3.0\n"
+
+
+def test_numpy_on_an_array_from_outside():
+    """SILENT: the sum would be that of the first call, however the array changes."""
+    w = parameter(1.0, 2.0)
+    scale = np.array([1.0, 2.0])
+    refused(lambda x: (x * w).sum() * scale.sum(), np.ones(2), match="freeze")
+    refused(lambda x: (x * w).sum() * table[1:].max(), np.ones(2), match="freeze")
+
+
+def test_no_grad_inside():
+    """SILENT: what is computed under no_grad is not recorded, and would be frozen."""
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        with tn.no_grad():
+            scale = (w * x).sum()
+        return (w * x).sum() * scale
+
+    refused(loss, np.ones(2), match="freeze")
+
+
+def test_a_mask_as_index():
+    """LOUD: the number of entries changes from call to call."""
+    w = parameter(1.0, -2.0, 3.0)
+    refused(lambda x: (x * w)[x > 0].sum(), np.array([1.0, 2.0, -3.0]), match="np.where")
+
+
+def test_the_clock():
+    """SILENT: the time of the first call."""
+    w = parameter(1.0)
+    refused(lambda x: (x * w).sum() * time.perf_counter(), np.ones(1), match="freeze")
+
+
+# Chance
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng: rng.random(2),
+        lambda rng: rng.normal(),
+        lambda rng: np.random.random(2),  # noqa: NPY002
+        lambda rng: random.random(),
+        lambda rng: np.random.default_rng().random(2),
+    ],
+)
+def test_a_generator_drawn_from_directly(draw):
+    """SILENT: one draw for ever."""
+    rng = np.random.default_rng(0)
+    w = parameter(1.0, 2.0)
+    refused(lambda x: (x * w * draw(rng)).sum(), np.ones(2), match="freeze")
+
+
+def test_an_array_inside_a_tuple():
+    """LOUD: nothing can be exchanged in a tuple, but its arrays are read where they are."""
+    w = parameter(1.0, 2.0, 3.0)
+    index = (np.array([0, 2]),)
+
+    def loss(x):
+        return (w[index] * x).sum()
+
+    step = compile(loss)
+    check(loss, step, np.array([1.0, 5.0]), parameters=[w])
+    index[0][0] = 1
+    check(loss, step, np.array([1.0, 5.0]), parameters=[w])
+
+
+def test_a_generator_made_inside():
+    """SILENT: eager code draws the same numbers at each call, a program would go on drawing."""
+    w = parameter(1.0, 2.0)
+    refused(lambda x: F.dropout(x * w, rng=np.random.default_rng(0)).sum(), np.ones(2), match="generator")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_dropout_draws_anew_as_eager_code_does(dtype):
+    """SILENT: one mask for ever."""
+    rng = np.random.default_rng(3)
+    net = tn.nn.Sequential(tn.nn.Linear(6, 6, rng=rng, dtype=dtype), tn.nn.Dropout(0.5, rng=rng))
+
+    def loss(x):
+        return np.square(net(x)).sum()
+
+    x = np.ones((3, 6), dtype)
+    start = rng.bit_generator.state
+    expected = [loss(x).item() for _ in range(4)]
+    after = rng.bit_generator.state
+    rng.bit_generator.state = start
+    step = compile(loss)
+    assert [step(x).item() for _ in range(4)] == pytest.approx(expected, rel=1e-12 if dtype == np.float64 else 1e-5)
+    assert len(set(expected)) == 4
+    assert rng.bit_generator.state == after
+
+
+# What is around the function
+
+
+def test_a_number_in_a_variable_an_attribute_or_a_global():
+    """SILENT: the learning rate or factor of the first call."""
+    global lr  # noqa: PLW0603
+    factor = 1.0
+    w = parameter(1.0, 2.0)
+    options = {"power": [1.0]}
+
+    def loss(x):
+        return (x * w).sum() * factor * SETTINGS.scale * lr * options["power"][0]
+
+    step = compile(loss)
+    for change in range(8):
+        factor = [1.0, 1.5, 1.5, 1.5, 1.5, 1.5, 1.0, 1.0][change]
+        SETTINGS.scale = [2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 2.0, 2.0][change]
+        lr = [0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.5, 0.5][change]
+        options["power"][0] = [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0][change]
+        check(loss, step, np.ones(2), parameters=[w])
+    assert len(step._entries) == 5
+
+
+def test_a_number_that_is_passed():
+    """SILENT if it were frozen; it is part of what a program is found by, and many give a warning."""
+    w = parameter(1.0, 2.0)
+
+    def loss(x, rate):
+        return (x * w).sum() * rate
+
+    step = compile(loss)
+    for k in range(7):
+        check(loss, step, np.ones(2), 0.5**k, parameters=[w])
+    with pytest.warns(UserWarning, match="recorded 8 times"):
+        check(loss, step, np.ones(2), 0.0, parameters=[w])
+    check(loss, step, np.ones(2), -0.0, parameters=[w])
+    assert len(step._entries) == 9
+
+
+def test_a_number_passed_as_an_array_is_read_anew():
+    w = parameter(1.0, 2.0)
+
+    def loss(x, rate):
+        return (x * w).sum() * rate
+
+    step = compile(loss)
+    for k in range(20):
+        check(loss, step, np.ones(2), np.array(0.5**k), parameters=[w])
+    assert len(step._entries) == 1
+
+
+def test_a_helper_function_that_is_exchanged():
+    """SILENT: the old function."""
+    w = parameter(1.0, 2.0)
+    activation = np.tanh
+
+    def loss(x):
+        return activation(x * w).sum()
+
+    step = compile(loss)
+    check(loss, step, np.ones(2), parameters=[w])
+    activation = np.sin
+    check(loss, step, np.ones(2), parameters=[w])
+
+
+class Net(tn.nn.Module):
+    """A network with everything that can change."""
+
+    gain = 1.0
+
+    def __init__(self):
+        self.weight = parameter(1.0, 2.0)
+        self.scale = parameter(1.5)
+        self.offset = tn.Tensor([0.5, 0.25])
+        self.one = tn.Tensor(2.0)
+        self.raw = np.array([1.0, 3.0])
+        self.power = 1
+
+    def forward(self, x):
+        y = x * self.weight * self.scale + self.offset * self.raw * self.one
+        return (y if self.training else -y) ** self.power * self.gain
+
+    def loss(self, x):
+        return np.square(self(x)).sum()
+
+
+def changes():
+    def put(name, make):
+        return lambda net: setattr(net, name, make())
+
+    return {
+        "parameter replaced": put("weight", lambda: parameter(3.0, 4.0)),
+        "parameter of one entry replaced": put("scale", lambda: parameter(1.5)),
+        "buffer replaced": put("offset", lambda: tn.Tensor([3.0, 4.0])),
+        "buffer of one entry replaced": put("one", lambda: tn.Tensor(2.0)),
+        "array replaced": put("raw", lambda: np.array([7.0, 8.0])),
+        "number": put("power", lambda: 2),
+        "kind of number": put("power", lambda: 1.0),
+        "training": lambda net: net.eval(),
+        "parameter's data": lambda net: setattr(net.weight, "data", np.array([9.0, 8.0])),
+        "buffer's data": lambda net: setattr(net.offset, "data", np.array([9.0, 8.0])),
+        "buffer of another shape": lambda net: setattr(net.offset, "data", np.array(9.0)),
+        "written into": lambda net: net.raw.__setitem__(0, 5.0),
+        "parameter written into": lambda net: net.weight.data.__setitem__(0, 5.0),
+        "loaded": lambda net: net.load_state_dict({k: v + 1 for k, v in net.state_dict().items()}),
+        "unfrozen": lambda net: setattr(net.offset, "requires_grad", True),
+        "frozen": lambda net: setattr(net.weight, "requires_grad", False),
+        "frozen and back": lambda net: [setattr(net.weight, "requires_grad", r) for r in (False, True)],
+        "class attribute": lambda net: setattr(Net, "gain", 3.0),
+    }
+
+
+@pytest.mark.parametrize("name", changes())
+def test_a_model_that_changes(name):
+    """SILENT: the old layer, number, switch or array, or a gradient that goes to a Tensor nobody has."""
+    net = Net()
+    step = compile(net.loss)
+    x = np.array([2.0, 3.0])
+    try:
+        for _ in range(2):
+            check(net.loss, step, x, parameters=list(net.parameters()))
+            check(net.loss, step, x + 1, parameters=list(net.parameters()))
+            changes()[name](net)
+            check(net.loss, step, x, parameters=list(net.parameters()))
+    finally:
+        Net.gain = 1.0
+
+
+def test_layers_that_are_added():
+    """SILENT: the new layer would be left out."""
+    net = tn.nn.Sequential(tn.nn.Linear(2, 2, rng=np.random.default_rng(0)))
+
+    def loss(x):
+        return np.square(net(x)).sum()
+
+    step = compile(loss)
+    check(loss, step, np.ones((1, 2)), parameters=list(net.parameters()))
+    net.layers.append(tn.nn.Tanh())
+    check(loss, step, np.ones((1, 2)), parameters=list(net.parameters()))
+
+
+class Hidden:
+    """Its attributes are not found by looking."""
+
+    __slots__ = ("w",)
+
+
+def test_what_compile_cannot_see():
+    """SILENT: it would not be noticed when such an array or parameter is exchanged."""
+
+    hidden = Hidden()
+    hidden.w = parameter(1.0, 2.0)
+    refused(lambda x: (x * hidden.w).sum(), np.ones(2), match="cannot (see|find)")
+    hidden.w = np.array([1.0, 2.0])
+    w = parameter(1.0, 2.0)
+    refused(lambda x: (x * w * hidden.w).sum(), np.ones(2), match="cannot see")
+
+
+def test_a_computed_tensor_outside():
+    """SILENT: its graph from before would get no gradient."""
+    w = parameter(1.0, 2.0)
+    v = w * 2
+    refused(lambda x: (x * v).sum(), np.ones(2), match="detach")
+    with pytest.raises(tn.errors.DetachError, match="detach"):
+        compile(lambda x: (x * w).sum())(v)
+
+
+# State that the step changes
+
+
+class Running(tn.nn.Module):
+    """Normalises by a running mean, as batch normalisation does."""
+
+    def __init__(self, size):
+        self.scale = tn.nn.Parameter(np.ones(size))
+        self.mean = tn.Tensor(np.zeros(size))
+        self.count = tn.Tensor(np.array(0.0))
+
+    def forward(self, x):
+        if self.training:
+            self.mean = self.mean * 0.9 + tn.stop_gradient(x).mean(axis=0) * 0.1
+            self.count = self.count + 1
+        return (x - self.mean) * self.scale / (self.count + 1)
+
+
+def test_running_statistics():
+    """SILENT: the running mean would stay that of the first call, or be updated at the recording too."""
+
+    def train(compiled):
+        net = Running(2)
+
+        def loss(x):
+            return np.square(net(x)).sum()
+
+        step = compile(loss)
+        seen = []
+        for k in range(12):
+            net.train(k % 4 < 2)
+            if k == 7:
+                net.mean = tn.Tensor([5.0, 6.0])
+            x = np.random.default_rng(k).standard_normal((4, 2))
+            net.zero_grad()
+            value = step(x) if compiled else loss(x)
+            if not compiled:
+                value.backward()
+            seen += [value.item(), *net.scale.grad, *net.mean.data, net.count.item()]
+        if compiled:
+            assert len(step._entries) == 2
+        return seen
+
+    np.testing.assert_allclose(train(True), train(False), rtol=1e-12)
+
+
+def test_a_number_that_the_step_counts():
+    """SILENT: it would be counted at the recording only."""
+    net = tn.nn.Sequential(tn.nn.Linear(2, 2))
+    net.steps = 0
+
+    def loss(x):
+        net.steps += 1
+        return net(x).sum()
+
+    refused(loss, np.ones((1, 2)), match="net.steps")
+    assert net.steps == 0
+
+
+def test_other_things_that_a_step_does():
+    """SILENT: they would be done at the recording only, and then several times."""
+    w = parameter(1.0, 2.0)
+    seen = []
+    total = 0.0
+    raw = np.zeros(2)
+    optimizer = tn.optim.SGD([w], lr=0.1)
+
+    def remember(x):
+        seen.append(1)
+        return (x * w).sum()
+
+    def count(x):
+        nonlocal total
+        total += 1
+        return (x * w).sum()
+
+    def write(x):
+        raw[...] += 1
+        return (x * w).sum()
+
+    def write_argument(x):
+        x.data[...] = 1
+        return (x * w).sum()
+
+    def write_parameter(x):
+        w.data[...] = 1
+        return (x * w).sum()
+
+    def replace(x):
+        w.data = w.data * 2
+        return (x * w).sum()
+
+    def backward(x):
+        y = (x * w).sum()
+        y.backward()
+        optimizer.step()
+        return y
+
+    def freeze(x):
+        w.requires_grad = False
+        return (x * w).sum()
+
+    for function in (remember, count, write, write_argument, write_parameter, replace, backward, freeze):
+        refused(function, np.array([3.0, 4.0]), match="to compile")
+        assert (seen, total, raw.tolist(), w.data.tolist(), w.grad) == ([], 0, [0, 0], [1, 2], None), function
+        assert w.requires_grad
+
+
+def test_recording_has_no_effect():
+    """SILENT: generators, buffers and gradients would be those after several runs."""
+    rng = np.random.default_rng(0)
+    net = tn.nn.Sequential(Running(2), tn.nn.Dropout(0.5, rng=rng))
+    net[0].scale.grad = np.array([1.0, 2.0])
+    before = {k: v.copy() for k, v in net.state_dict().items()}
+    held = dict(net.named_tensors())
+    state, legacy, python = rng.bit_generator.state, np.random.get_state(), random.getstate()  # noqa: NPY002
+
+    def loss(x):
+        if x.shape[0] == 3:
+            net(x)
+            raise KeyError("in the middle")
+        return net(x).sum() * rng.random()
+
+    for batch, error in ((3, KeyError), (2, GraphError)):
+        with pytest.raises(error):
+            compile(loss)(np.ones((batch, 2)))
+        assert rng.bit_generator.state == state
+        assert random.getstate() == python
+        assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), legacy, strict=True))  # noqa: NPY002
+        assert dict(net.named_tensors()) == held
+        assert all(np.array_equal(v, before[k]) for k, v in net.state_dict().items())
+        assert net[0].scale.grad.tolist() == [1, 2]
+
+
+# Arguments
+
+
+def test_the_same_array_twice():
+    """SILENT: both would be read from the first argument for ever."""
+    w = parameter(1.0, 2.0)
+
+    def loss(x, y):
+        return (w * x - y).sum() * x.sum()
+
+    step = compile(loss)
+    x = np.array([1.0, 5.0])
+    check(loss, step, x, x, parameters=[w])
+    check(loss, step, x, x[::-1], parameters=[w])
+    check(loss, step, w.data, x, parameters=[w])
+    assert len(step._entries) == 1
+
+
+def test_a_gradient_as_argument():
+    """SILENT: the program would overwrite what it reads."""
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        return (np.square(w) * x).sum() * x.sum()
+
+    step = compile(loss)
+    step(np.array([1.0, 5.0]))
+    for view in (lambda a: a, lambda a: a[::-1]):
+        g = w.grad
+        x = view(g).copy()
+        w.zero_grad()
+        step(view(g))
+        compiled = w.grad.copy()
+        w.zero_grad()
+        loss(x).backward()
+        assert compiled.tolist() == w.grad.tolist()
+        w.zero_grad()
+        step(np.array([1.0, 5.0]))
+
+
+def test_layouts():
+    """SILENT: a view made once of an array laid out in another way."""
+    w = parameter(1.0, 2.0, 3.0)
+
+    def loss(x):
+        return np.tanh(x.reshape((3, 2)).T @ w).sum() + (x.ravel()[:3] * w).sum()
+
+    step = compile(loss)
+    big = np.random.default_rng(0).standard_normal((6, 8))
+    for x in (big[:2, :3], big[::3, ::3], big.T[:2, :3], np.asfortranarray(big[:2, :3]), big[:2, 2::-1]):
+        check(loss, step, x, parameters=[w])
+    check(loss, step, np.broadcast_to(big[0, :3], (2, 3)), parameters=[w])
+    assert len(step._entries) == 1
+
+
+def test_shapes_and_dtypes():
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        return np.tanh(x * w).sum()
+
+    step = compile(loss)
+    for x in (np.ones(2), np.ones((3, 2)), np.ones((3, 2), np.float32), np.ones((3, 2), int), np.ones((0, 2))):
+        check(loss, step, x, parameters=[w])
+    check(loss, step, tn.Tensor(np.ones(2)), parameters=[w])
+    assert len(step._entries) == 6
+
+
+def test_lists_and_masked_arrays():
+    w = parameter(1.0, 2.0)
+    step = compile(lambda x: (np.stack(x) * w).sum())
+    assert step([np.array(1.0), np.array(3.0)]).item() == 7
+    assert step([np.array(2.0), np.array(3.0)]).item() == 8
+    with pytest.raises(tn.errors.TinygradError):
+        compile(lambda x: (x * w).sum())(np.ma.masked_array([1.0, 2.0]))
+
+
+def test_infinities_and_nan():
+    """SILENT: a limit that was taken away, a factor that overflows."""
+    w = parameter(1.0, 2.0, -1.0, 400.0, 1e200)
+
+    def loss(x):
+        return np.tanh(x * w).sum() + F.sigmoid(x * w).sum() + F.relu(x * w * 1e-200).sum()
+
+    step = compile(loss)
+    for x in (1.0, 20.0, 400.0, 1e5, np.inf, np.nan):
+        with np.errstate(all="ignore"):
+            check(loss, step, np.full(5, x), parameters=[w])
+
+
+def test_other_data_that_gives_nan():
+    """LOUD: only one of the runs that are compared has a NaN that a gradient of 0 meets."""
+    w = parameter(1.0, 2.0)
+    big = np.array([700.0, 1.0])
+
+    def loss(x):
+        y = np.exp(w * big) * x + w
+        return F.relu(-(y + y)).sum() + w.sum()
+
+    with np.errstate(all="ignore"):
+        check(loss, compile(loss), np.array([1e-300, 1.0]), parameters=[w])
+
+
+def test_what_the_forward_warns_of():
+    """MILD: the forward warns as eager code does, the backward is silent as it is."""
+    w = parameter(1.0, 0.0)
+
+    def loss(x):
+        return np.sqrt(x * w).sum()
+
+    step = compile(loss)
+    check(loss, step, np.ones(2), parameters=[w])
+    with pytest.warns(RuntimeWarning, match="invalid value"):
+        step(-np.ones(2))
+
+
+# Calls
+
+
+def test_a_result_kept_across_calls():
+    """SILENT: results would change under the caller's hands. Gradients do, and the documentation says so."""
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        y = x * w
+        return y.sum(), y, y[::-1], x, w
+
+    step = compile(loss)
+    first = step(np.array([1.0, 1.0]))
+    values = [t.data.copy() for t in first]
+    gradient = w.grad
+    w.zero_grad()
+    step(np.array([5.0, 6.0]))
+    assert all(np.array_equal(t.data, v) for t, v in zip(first, values, strict=True))
+    assert gradient is w.grad
+
+
+def test_an_exception_in_the_middle():
+    """SILENT: half of the gradients would be new."""
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        return np.linalg.inv(x).sum() * (w * w).sum()
+
+    step = compile(loss)
+    good, singular = np.array([[2.0, 1.0], [1.0, 3.0]]), np.ones((2, 2))
+    for _ in range(2):
+        w.zero_grad()
+        step(good)
+        before = w.grad.copy()
+        with pytest.raises(np.linalg.LinAlgError):
+            step(singular)
+        assert w.grad.tolist() == before.tolist()
+        check(loss, step, good * 1.5, parameters=[w])
+
+
+def test_a_step_inside_a_step():
+    """SILENT: the inner backward would run when the outer function is recorded, and then never."""
+    w = parameter(1.0, 2.0)
+    inner = compile(lambda x: (x * w).sum())
+    refused(lambda x: inner(x) + (x * w).sum(), np.ones(2), match="inside")
+    forward = compile(lambda x: x * w, backward=False)
+    step = compile(lambda x: forward(x).sum())
+    check(lambda x: (x * w).sum(), step, np.array([3.0, 4.0]), parameters=[w])
+
+
+def test_a_step_inside_its_own_call():
+    """SILENT: the inner call would overwrite the buffers of the outer one."""
+    w = parameter(1.0, 2.0)
+    again = Hidden()
+
+    @tn.differentiable
+    def noisy(x):
+        inner, again.w = getattr(again, "w", None), None
+        if inner is not None:
+            inner(np.array([50.0, 60.0]))
+        return x * 2, lambda g: (g * 2,)
+
+    predict = compile(lambda x: np.exp(np.sin(noisy(np.tanh(x * w)))), backward=False)
+    x = np.array([0.5, 0.25])
+    expected = predict(x).data.copy()
+    again.w = predict
+    assert predict(x).data.tolist() == expected.tolist()
+
+
+def test_threads():
+    """SILENT: two threads would write into the same buffers."""
+    w = parameter(*np.linspace(0, 1, 400))
+    predict = compile(lambda x: np.tanh(np.sin(x * w) * w).sum(), backward=False)
+    inputs = [np.linspace(k, k + 1, 400) for k in range(4)]
+    expected = [predict(x).item() for x in inputs]
+    wrong = []
+
+    def work(k):
+        wrong.extend(k for _ in range(300) if predict(inputs[k]).item() != expected[k])
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_method():
+    """LOUD: one program would serve all objects."""
+
+    class Model(tn.nn.Module):
+        @compile
+        def loss(self, x):
+            return x.sum()
+
+    with pytest.raises(GraphError, match="bound method"):
+        Model().loss(np.ones(2))
+
+
+# Functions of the user's own
+
+CUBE_SCALE = 1.0
+cube = tn.differentiable(
+    lambda x: x**3 * CUBE_SCALE, lambda g, _y, x: g * 3 * x**2 * CUBE_SCALE, broadcasts=True, name="cube"
+)
+
+
+def test_rules_of_the_users_own():
+    """SILENT: a number that a rule reads would be frozen."""
+    global CUBE_SCALE  # noqa: PLW0603
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        return cube(x * w).sum()
+
+    step = compile(loss)
+    for scale in (1.0, 2.0, 1.0):
+        CUBE_SCALE = scale
+        check(loss, step, np.array([1.0, 3.0]), parameters=[w])
+
+
+def test_a_backward_pass_of_the_users_own():
+    """SILENT: the pullback of the first call."""
+    w = parameter(1.0, 2.0)
+
+    @tn.differentiable
+    def square(x):
+        return x * x, lambda g: (2 * g * x,)
+
+    refused(lambda x: square(x * w).sum(), np.ones(2), match="square brings its own backward")
+    predict = compile(lambda x: square(x * w).sum(), backward=False)
+    assert [predict(np.full(2, k)).item() for k in (1.0, 2.0)] == [5, 20]
+
+
+def test_losses_that_are_none():
+    w = parameter(1.0, 2.0)
+    with pytest.raises(tn.errors.DTypeError, match="returns its loss"):
+        compile(lambda x: 3.0)(np.ones(2))
+    with pytest.raises(GraphError, match="one number"):
+        compile(lambda x: x * w)(np.ones(2))
+    with pytest.raises(GraphError, match="backward=False"):
+        compile(np.sum)(np.ones(2))
+    step = compile(lambda: (w * w).sum() + 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert step().item() == 5
+        assert step().item() == 5
+    alone = parameter(3.0)
+    assert compile(lambda: alone)().item() == 3
+    assert alone.grad.tolist() == [1]

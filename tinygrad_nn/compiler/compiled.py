@@ -1,0 +1,199 @@
+"""The public function: `compile`, and what it returns."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn.compiler.build import build
+from tinygrad_nn.compiler.entry import MISS, Entry
+from tinygrad_nn.compiler.explain import explain
+from tinygrad_nn.engine import current_recording
+from tinygrad_nn.errors import ArgumentError, DetachError, DTypeError, GraphError
+from tinygrad_nn.tensor import Tensor
+
+__all__ = ["Compiled", "compile"]
+
+_capturing = threading.RLock()
+"""One capture at a time: it puts copies in the place of what the function reads."""
+
+_WARN_AFTER = 8
+"""So many programs for arguments of one form, and the user is told."""
+
+
+def compile(function: Callable[..., Any], *, backward: bool = True, cache: int = 16) -> Compiled:  # noqa: A001
+    """Make a training step of a loss function: the same numbers, as straight-line NumPy on buffers made once.
+
+    ``step = tn.compile(loss_fn)``; then ``step(x, y)`` returns what ``loss_fn(x, y)`` returns and has
+    added the gradients to `grad` of every parameter, as ``loss_fn(x, y).backward()`` would.  The
+    optimizer stays outside.  With ``backward=False`` only the forward runs, as under `no_grad`.
+
+    The first call with arguments of new shapes or dtypes records the function (it runs several times,
+    on copies: nothing it reads is changed) and writes a program, which further calls run.  Parameters
+    are read where they live.  Everything else that the function reads from variables, attributes,
+    lists and dicts is looked after, but for variables inside installed packages: when a number, a
+    layer or a train/eval switch has changed, the function is recorded anew.  Buffers that a forward
+    binds to new Tensors are written back.
+
+    - Gradients: an array that the program puts into `grad` is overwritten by its next call.  Copy what
+      you want to keep.  `grad` adds up over calls until it is set to None, as always.
+    - Results are new Tensors at each call, without a graph; a plain array among them is a new array.
+    - Checks and prints of the function happen when it is recorded, not at every call; so does a branch
+      on a value that came out the same on all the data that recording tries.
+
+    Parameters
+    ----------
+    function : callable
+        Returns its loss, a Tensor with one entry, or a tuple, list or dict whose first entry is the loss.
+    backward : bool
+        Whether to run the backward pass.
+    cache : int
+        How many programs are kept; the one not used for longest goes first.
+
+    Raises
+    ------
+    GraphError
+        At the call that records, if the function branches on values, computes values outside of what can be
+        recorded, or changes something that a program would not repeat.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tinygrad_nn as tn
+    >>> from tinygrad_nn.compiler import compile
+    >>> w = tn.Tensor([1.0, 2.0], requires_grad=True)
+    >>> step = compile(lambda x: np.square(x * w).sum())
+    >>> step(np.array([3.0, 4.0])).item()
+    73.0
+    >>> w.grad
+    array([18., 64.])
+    """
+    if not callable(function):
+        raise ArgumentError(f"compile needs a function or a Module, got {function!r}")
+    if isinstance(function, Compiled):
+        raise ArgumentError("this function is compiled already: pass the function that it was made of")
+    if not isinstance(cache, int) or cache < 1:
+        raise ArgumentError(f"cache= is the number of programs to keep, at least 1; got {cache!r}")
+    return Compiled(function, backward=backward, cache=cache)
+
+
+class Compiled:
+    """A compiled function; see `compile`.
+
+    Attributes
+    ----------
+    function : what it was made of
+    """
+
+    def __init__(self, function: Callable[..., Any], *, backward: bool, cache: int) -> None:
+        self.function = function
+        self._backward = backward
+        self._limit = cache
+        self._entries: list[Entry] = []
+        self._forms: dict[Any, int] = {}
+        self._run: Callable[..., Any] = _miss
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program for these arguments, recording it first if there is none."""
+        if current_recording().__class__ is not bool:
+            return self._inside(args, kwargs)
+        result = self._run(args, kwargs)
+        return result if result is not MISS else self._find(args, kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        raise GraphError(
+            "a compiled function as a method would need one program per object: compile the bound method, "
+            "step = tn.compile(model.loss)"
+        )
+
+    def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call while something else records everything."""
+        if self._backward:
+            raise GraphError(
+                "a compiled step inside a function that is being recorded would run a backward there: call "
+                f"{getattr(self.function, '__name__', 'the function')} itself"
+            )
+        return self.function(*args, **kwargs)
+
+    def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Look among the other programs, or make one."""
+        for entry in self._entries:
+            result = entry.run(args, kwargs)
+            if result is not MISS:
+                self._use(entry)
+                return result
+        with _capturing:
+            entry = Entry(build(self.function, *_checked(args, kwargs), backward=self._backward))
+        self._use(entry)
+        self._count(args, kwargs)
+        result = entry.run(args, kwargs)
+        if result is MISS:
+            raise GraphError(
+                "what the function reads changed while it was being recorded (another thread?), so the program could "
+                "not be run: record it, by a first call, before other threads use the model"
+            )
+        return result
+
+    def _use(self, entry: Entry) -> None:
+        """Make an entry the first to be tried."""
+        others = [e for e in self._entries if e is not entry]
+        self._entries = [entry, *others][: self._limit]
+        self._run = entry.run
+
+    def _count(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Warn when arguments of one form need one program after the other."""
+        form = repr([getattr(a, "shape", type(a)) for a in (*args, *kwargs.values())])
+        self._forms[form] = self._forms.get(form, 0) + 1
+        if self._forms[form] == _WARN_AFTER:
+            warnings.warn(
+                f"{getattr(self.function, '__name__', 'the function')} was recorded {_WARN_AFTER} times for arguments "
+                f"of one form, since something that it reads, or a number that it is passed, changes from call to "
+                f"call: make that a Tensor or an array, which is read anew at each call",
+                stacklevel=4,
+            )
+
+    @property
+    def source(self) -> str:
+        """The program of the latest call as standalone NumPy source, which defines ``step``."""
+        return self._latest().built.source.text
+
+    def explain(self) -> str:
+        """Say in words what the program of the latest call does: kernels, buffers, bytes, what is reused."""
+        return explain(self._latest().built, len(self._entries))
+
+    def _latest(self) -> Entry:
+        if not self._entries:
+            raise GraphError("there is no program yet: the first call records the function")
+        return self._entries[0]
+
+    def __repr__(self) -> str:
+        count = len(self._entries)
+        return f"<compiled {getattr(self.function, '__name__', self.function)}, {count} program{'s' * (count != 1)}>"
+
+
+def _miss(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    """The entry of a function that has not been recorded."""
+    return MISS
+
+
+def _checked(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Refuse arguments through which a gradient or values would silently be lost."""
+    for item in (*args, *kwargs.values()):
+        if isinstance(item, Tensor) and not item.is_leaf:
+            raise DetachError(
+                "an argument of a compiled function was computed from Tensors that require gradients, which would not "
+                "reach them: pass x.detach(), or compile the whole computation"
+            )
+        array = item.data if isinstance(item, Tensor) else item
+        foreign = hasattr(array, "__array_function__") and not isinstance(array, np.ndarray)
+        if foreign or isinstance(array, (np.matrix, np.ma.MaskedArray)):
+            raise DTypeError(f"a program works on NumPy arrays, not on a {type(array).__name__}: convert it first")
+    return args, kwargs

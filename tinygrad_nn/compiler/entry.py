@@ -1,0 +1,271 @@
+"""Entries: a built program behind the conditions under which it is right, as one generated function.
+
+An entry takes the arguments of a call.  If they, or anything else that the function reads, are not
+what the program was made for, it returns `MISS`; otherwise it runs the program and adds up `.grad`.
+"""
+# ruff: noqa: SLF001 - what stands inside a Tensor is what a program works on
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn.compiler.build import Built
+from tinygrad_nn.compiler.capture import unflatten
+from tinygrad_nn.compiler.guard import conditions, is_same
+from tinygrad_nn.compiler.program import Value
+from tinygrad_nn.tensor import Tensor, _wrap
+
+__all__ = ["MISS", "Entry"]
+
+MISS = object()
+"""What an entry returns when it is not the one for a call."""
+
+
+class Instance:
+    """One set of buffers, with the functions that work on them; one call at a time uses it."""
+
+    __slots__ = ("backward", "forward", "quietly", "seen")
+
+    def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any] | None) -> None:
+        self.forward = forward
+        self.backward = backward
+        quiet = contextvars.Context()
+        quiet.run(np.seterr, all="ignore")  # an infinite slope is an answer, as in the eager walk
+        self.quietly = quiet.run
+        self.seen = False
+
+
+class Entry:
+    """A program ready to be called: `run` is the generated function."""
+
+    def __init__(self, built: Built) -> None:
+        self.built = built
+        namespace: dict[str, Any] = {"np": np}
+        exec(compile(built.source.text_of_program(), "<tinygrad_nn program>", "exec"), namespace)  # noqa: S102
+        self._program: Callable[..., Any] = namespace["program"]
+        self._known: dict[int, str] = {}
+        self._bound: dict[str, Any] = {}
+        self.exposed: set[int] = set()
+        self.code = self._code()
+        bound = dict(self._bound)
+        exec(compile(self.code, "<tinygrad_nn entry>", "exec"), bound)  # noqa: S102
+        self.run: Callable[[tuple[Any, ...], dict[str, Any]], Any] = bound["run"]
+
+    def new(self) -> Instance:
+        """Allocate one more set of buffers: for a first call, or one that comes while another runs."""
+        return Instance(*self._program(**self.built.source.given))
+
+    def _bind(self, item: Any) -> str:
+        name = self._known.get(id(item))
+        if name is None:
+            name = self._known[id(item)] = f"_{len(self._known)}"
+            self._bound[name] = item  # which also keeps its id from being used again
+        return name
+
+    def _code(self) -> str:
+        """The source of the entry."""
+        built, bind = self.built, self._bind
+        pool: list[Any] = []
+        self._places = _places(built)
+        lines, loads = self._arguments()
+        lines += self._loads(loads)
+        changing = {(id(holder), key) for holder, key in (*built.rebound, *self._places.values())}
+        rules = conditions(built.world, changing, bind)
+        leaves = [p._node for p in built.parameters]
+        rules += [f"{bind(p)}._node is {bind(leaf)}" for p, leaf in zip(built.parameters, leaves, strict=True)]
+        rules += [
+            f"{bind(t)}._node is None"
+            for t, _ in built.world.tensors.values()
+            if t._node is None and id(t) not in self._places
+        ]
+        if rules:
+            lines += [
+                "if not (",
+                *(f"    {rule}{' and' if k < len(rules) - 1 else ''}" for k, rule in enumerate(rules)),
+            ]
+            lines += ["):", f"    return {bind(MISS)}"]
+        guarded = ["try:", *(f"    {line}" for line in lines), f"except Exception:\n        return {bind(MISS)}"]
+        body = guarded + self._running(leaves, bind(pool))
+        return "def run(args, kwargs):\n" + "\n".join(f"    {line}" for line in body) + "\n"
+
+    def _arguments(self) -> tuple[list[str], dict[int, str]]:
+        """Conditions on the arguments, and the text by which each input is reached."""
+        built, bind = self.built, self._bind
+        miss = bind(MISS)
+        tests: list[str] = []
+        places: list[str] = []
+
+        def visit(part: Any, place: str) -> None:
+            if part is None:
+                places.append(place)
+                return
+            kind, parts = part
+            tests.append(f"type({place}) is {bind(kind)} and len({place}) == {len(parts)}")
+            for k, inner in enumerate(parts):
+                key, inner_part = inner if kind is dict else (k, inner)
+                visit(inner_part, f"{place}[{key!r}]" if isinstance(key, (int, str)) else f"{place}[{bind(key)}]")
+
+        args, kwargs = built.structure[1]
+        for k, part in enumerate(args[1]):
+            visit(part, f"args[{k}]")
+        wrong_keywords = f"len(kwargs) != {len(kwargs[1])}" if kwargs[1] else "kwargs"
+        lines = [f"if len(args) != {len(args[1])} or {wrong_keywords}:", f"    return {miss}"]
+        for key, part in kwargs[1]:
+            visit(part, f"kwargs[{key!r}]")
+        loads: dict[int, str] = {}
+        arrays = []
+        for k, (leaf, place) in enumerate(zip(built.leaves, places, strict=True)):
+            if k not in built.dynamic:
+                plain = isinstance(leaf, (int, float, complex, str, np.generic, slice, range))
+                tests.append(f"{bind(is_same)}({place}, {bind(leaf)})" if plain else f"{place} is {bind(leaf)}")
+                continue
+            name = f"x{built.dynamic.index(k)}"
+            loads[built.dynamic.index(k)] = name
+            arrays += [f"{name} = {place}"]
+            tests.append(f"type({place}) is {bind(type(leaf))}")
+            if isinstance(leaf, Tensor):
+                tests.append(f"{place}._node is None")
+                arrays[-1] += "._array"
+            array = leaf._array if isinstance(leaf, Tensor) else leaf
+            arrays += [
+                f"if {name}.shape != {array.shape}:",
+                f"    return {miss}",
+                f"if {name}.dtype is not {bind(array.dtype)} and {name}.dtype != {bind(array.dtype)}:",
+                f"    return {miss}",
+                f"if id({name} if {name}.base is None else {name}.base) in {bind(self.exposed)}:",
+                f"    {name} = {name}.copy()",
+            ]
+        if tests:
+            lines += [f"if not ({' and '.join(tests)}):", f"    return {miss}"]
+        return lines + arrays, loads
+
+    def _loads(self, inputs: dict[int, str]) -> list[str]:
+        """Read the arrays of Tensors, where they are now."""
+        bind, lines = self._bind, []
+        self._operands: list[str] = []
+        for k, value in enumerate(self.built.source.arguments):
+            if value.role == "input":
+                self._operands.append(inputs[value.source])
+            elif value.role == "array":
+                self._operands.append(bind(value.source))
+            else:
+                holder, key = self._places.get(id(value.source), (None, None))
+                tensor = bind(value.source) if holder is None else f"{bind(holder)}[{key!r}]"
+                lines.append(f"t{k} = {tensor}._array")
+                self._operands.append(f"t{k}")
+                if holder is not None:
+                    lines += [f"if {tensor}._node is not None:", f"    return {bind(MISS)}"]
+                if not value.source.requires_grad:
+                    lines += self._checked(f"t{k}", value)
+        return lines
+
+    def _checked(self, name: str, value: Value) -> list[str]:
+        return [
+            f"if {name}.shape != {value.shape} or {name}.dtype != {self._bind(value.dtype)}:",
+            f"    return {self._bind(MISS)}",
+        ]
+
+    def _running(self, leaves: list[Any], pool: str) -> list[str]:
+        """Run the program, put gradients and buffers in their places, and make the result."""
+        bind, source = self._bind, self.built.source
+        outputs = [f"y{k}" for k in range(len(self.built.program.outputs))]
+        kept = [f"k{k}" for k in range(source.kept)]
+        grads = [f"d{k}" for k in range(len(leaves))]
+        names = [bind(leaf) for leaf in leaves]
+        run = [_unpacked([*outputs, *kept], f"instance.forward({', '.join(self._operands)})")]
+        lines = []
+        if leaves:
+            none = " and ".join(f"{name}.grad is None" for name in names)
+            lines.append(f"held = None if {none} else {bind(_held)}({bind(leaves)})")
+            operands = ", ".join(["instance.backward", *self._operands, *kept])
+            run += [
+                _unpacked(grads, f"instance.quietly({operands})"),
+                "if not instance.seen:",
+                f"    {bind(self.exposed)}.update(map(id, ({', '.join(grads)},)))",
+                "    instance.seen = True",
+                "if held is None:",
+                *(f"    {name}.grad = {g}" for name, g in zip(names, grads, strict=True)),
+                "else:",
+                f"    {bind(_add_up)}({bind(leaves)}, held, ({', '.join(grads)},))",
+            ]
+        lines += [
+            "try:",
+            f"    instance = {pool}.pop()",
+            "except IndexError:",
+            f"    instance = {bind(self.new)}()",
+            "try:",
+            *(f"    {line}" for line in run),
+            "finally:",
+            f"    {pool}.append(instance)",
+        ]
+        first = len(outputs) - len(self.built.rebound)
+        for (holder, key), y in zip(self.built.rebound, outputs[first:], strict=True):
+            lines.append(f"{bind(holder)}[{key!r}] = {bind(_wrap)}({y}, None)")
+        return lines + self._returning(outputs[:first])
+
+    def _returning(self, names: list[str]) -> list[str]:
+        """Put results into Tensors, and these into the structure that the function gave."""
+        bind = self._bind
+        structure, leaves = self.built.result
+        rest = iter(names)
+        lines, texts = [], []
+        for k, (kind, item) in enumerate(leaves):
+            text = bind(item) if kind == "object" else next(rest)
+            if kind == "tensor":
+                # as a Tensor of an array without a graph is made, without another call
+                lines += [
+                    f"r{k} = {bind(object.__new__)}({bind(Tensor)})",
+                    f"r{k}._array = {text}",
+                    f"r{k}._node = None",
+                ]
+                text = f"r{k}"
+            texts.append(text)
+        if structure is None:
+            return [*lines, f"return {texts[0]}"]
+        return [*lines, f"return {bind(unflatten)}({bind(structure)}, ({', '.join(texts)},))"]
+
+
+def _places(built: Built) -> dict[int, tuple[Any, Any]]:
+    """Buffers that are read from the attribute or entry that holds them, whichever Tensor that is by then.
+
+    These are the ones that the forward binds anew, here or, when in another mode, perhaps elsewhere:
+    Tensors that require no gradient and are found in one place only.
+    """
+    world = built.world
+    fixed = [cell.cell_contents for cell in world.cells] + [space[name] for space, name in world.names]
+    fixed += [part for _, _, part in world.classes] + built.leaves
+    seen: dict[int, list[tuple[Any, Any]]] = {id(part): [(None, None)] for part in fixed}
+    for _, holder in world.holders:
+        if isinstance(holder, dict):
+            for key, part in holder.items():
+                seen.setdefault(id(part), []).append((holder, key))
+        else:
+            for part in holder:
+                seen.setdefault(id(part), []).append((None, None))
+    found = {
+        id(t): seen[id(t)][0]
+        for t, _ in world.tensors.values()
+        if t._node is None and len(seen.get(id(t), ())) == 1 and seen[id(t)][0][0] is not None
+    }
+    return found | {id(holder[key]): (holder, key) for holder, key in built.rebound}
+
+
+def _unpacked(names: list[str], call: str) -> str:
+    return f"{', '.join(names)}{',' if len(names) == 1 else ''} = {call}"
+
+
+def _held(leaves: list[Any]) -> list[Any]:
+    """Move the gradients that are there before a step out of reach of its buffers, and give them."""
+    for leaf in leaves:
+        if leaf.grad is not None:
+            leaf.grad = leaf.grad.copy()
+    return [leaf.grad for leaf in leaves]
+
+
+def _add_up(leaves: list[Any], held: list[Any], grads: tuple[Any, ...]) -> None:
+    for leaf, before, g in zip(leaves, held, grads, strict=True):
+        leaf.grad = g if before is None else before + g

@@ -1,0 +1,343 @@
+"""The writer: a program and its plan as NumPy source that anybody can read and run."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn.compiler.buffers import Buffer, Plan
+from tinygrad_nn.compiler.helpers import numpy_name, text_of
+from tinygrad_nn.compiler.literals import around, dtype_name, literal, nested
+from tinygrad_nn.compiler.program import Op, Program, Value
+from tinygrad_nn.derivatives import TABLE, indexing
+
+__all__ = ["Source"]
+
+_GETITEM = TABLE[indexing.getitem].kernel
+_WIDTH = 100
+
+
+class Source:
+    """The text of a program, and what has to be handed to it.
+
+    Attributes
+    ----------
+    text : standalone source; it defines ``step``
+    factory : the part of it that defines ``program``
+    arguments : the inputs, Tensors and arrays that ``forward`` and ``backward`` read, in order
+    given : objects that NumPy source cannot name (generators, functions of the user's own), by name
+    kept : how many values ``forward`` returns after the results, for ``backward``
+    """
+
+    def __init__(self, program: Program, plan: Plan) -> None:
+        self._program = program
+        self._plan = plan
+        self._taken = {"np", "program", "forward", "backward", "step", "gradients", "results", "rest", *_builtins()}
+        self._names: dict[Value, str] = {}
+        self._buffers: dict[Buffer, str] = {}
+        self._shaped: dict[tuple[Buffer, tuple[int, ...]], str] = {}
+        self._constants: dict[Any, str] = {}
+        self._head: list[str] = []
+        self._helpers: dict[str, str] = {}
+        self._locals: list[set[Value]] = [set(), set()]  # made in a call of forward, of backward
+        self._bodies: list[list[str]] = [[], []]
+        self._read: list[dict[Value, None]] = [{}, {}]
+        self._uses = program.uses()
+        self.given: dict[str, Any] = {}
+        self._name_arguments()
+        for op in program.ops:
+            self._write(op)
+        results = [self._result(value) for value in program.outputs]
+        crossing = [v for v in self._locals[0] & self._read[1].keys() if v not in self.arguments]
+        self._crossing = sorted(crossing, key=lambda v: self._names[v])
+        self.kept = len(self._crossing)
+        self._results = results
+        self.factory = self._factory()
+        self.text = self._standalone()
+
+    # Names
+
+    def _name(self, wish: str) -> str:
+        """Make a Python name of a wish that is not taken yet."""
+        stem = re.sub(r"\W+", "_", wish).strip("_") or "value"
+        stem = f"_{stem}" if stem[0].isdigit() else stem
+        name, k = stem, 1
+        while name in self._taken or keyword.iskeyword(name):
+            k += 1
+            name = f"{stem}_{k}"
+        self._taken.add(name)
+        return name
+
+    def _name_arguments(self) -> None:
+        found: dict[Value, None] = {}
+        for op in self._program.ops:
+            found.update((v, None) for v in op.inputs() if v.role in ("input", "tensor", "array"))
+        for value in self._program.results():
+            if value.role in ("input", "tensor", "array"):
+                found[value] = None
+        order = {"input": 0, "tensor": 1, "array": 2}
+        keys = {v: k for k, v in enumerate(found)}
+        self.arguments = sorted(found, key=lambda v: (order[v.role], v.source if v.role == "input" else keys[v]))
+        for value in self.arguments:
+            self._names[value] = self._name(value.name or value.role)
+
+    def _of(self, value: Value, part: int) -> str:
+        """The text of a value, where `part` (forward or backward) reads it."""
+        self._read[part][value] = None
+        if value not in self._names:
+            if value.role != "constant":
+                raise KeyError(value)
+            key = (value.name, value.shape, value.dtype, value.source.tobytes())
+            if key not in self._constants:
+                self._constants[key] = self._constant(value)
+            self._names[value] = self._constants[key]
+        return self._names[value]
+
+    def _constant(self, value: Value) -> str:
+        array = value.source
+        if value.name == "ones":
+            name = self._name("ones")
+            self._head.append(f"{name} = np.ones({array.shape}, {dtype_name(array.dtype)})")
+            return name
+        if array.size > 64:
+            name = self._name("constant")
+            self.given[name] = array
+            return name
+        name = self._name("number" if array.ndim == 0 else value.name or "constant")
+        entries = textwrap.shorten(nested(array.tolist()), 10**6)
+        self._head.append(f"{name} = np.array({entries}, {dtype_name(array.dtype)})" + _reshaped(array))
+        return name
+
+    # Operations
+
+    def _write(self, op: Op) -> None:
+        part = int(op.backward)
+        lines = self._bodies[part]
+        if op.kind == "view" and op.output in self._plan.static_views:
+            stem = self._names[op.inputs()[0]].split("[")[0]
+            self._names[op.output] = name = self._name(f"{stem}_T" if _is_transpose(op) else f"{stem}_view")
+            self._head.append(f"{name} = {self._call(op, part)}  # {op.output.shape}")
+        elif op.kind == "view":
+            text = self._call(op, part)
+            if self._uses.get(op.output) == 1 and _is_transpose(op) and op.inputs()[0] in self.arguments:
+                self._names[op.output] = text
+                self._locals[part].add(op.output)
+                self._inline(op, part)
+                return
+            self._assign(op, text, lines, part)
+        elif op.output in self._plan.place or op.output in self._plan.fresh:
+            out = self._destination(op, lines, part)
+            lines.append(f"{self._into(op, out, part)}  # {op.output.shape}")
+        else:
+            self._assign(op, self._call(op, part), lines, part)
+
+    def _inline(self, op: Op, part: int) -> None:
+        """A view that is written where it is read: the other part reads its base then."""
+        self._locals[part].discard(op.output)
+        for reads in self._read:
+            reads.update((v, None) for v in op.inputs())
+
+    def _assign(self, op: Op, text: str, lines: list[str], part: int) -> None:
+        """Write a call whose result is a new array, or a view of one."""
+        names = []
+        for value in op.outputs:
+            self._names[value] = self._name(_wish(op))
+            self._locals[part].add(value)
+            names.append(self._names[value])
+        lines.append(f"{', '.join(names)} = {text}  # {', '.join(str(v.shape) for v in op.outputs)}")
+        if op.kind == "call" and not _is_known(op.function):
+            same = " and ".join(f"{n}.shape == {v.shape}" for n, v in zip(names, op.outputs, strict=True))
+            lines.append(f"if not ({same}):")
+            lines.append(f'    raise ValueError("{_wish(op)} gave another shape than when it was recorded")')
+
+    def _destination(self, op: Op, lines: list[str], part: int) -> str:
+        """The name of the array that a result is written to."""
+        value = op.output
+        if value in self._plan.fresh:
+            name = self._names[value] = self._name(_wish(op))
+            self._locals[part].add(value)
+            lines.append(f"{name} = np.empty({value.shape}, {dtype_name(value.dtype)})")
+            return name
+        buffer = self._plan.place[value]
+        if buffer not in self._buffers:
+            wish = value.name if buffer.own and value.name else _wish(op)
+            self._buffers[buffer] = name = self._name(wish)
+            self._head.append(f"{name} = np.empty({buffer.shape}, {dtype_name(buffer.dtype)})")
+        name = self._buffers[buffer]
+        if value.shape != buffer.shape and (buffer, value.shape) in self._shaped:
+            name = self._shaped[buffer, value.shape]
+        elif value.shape != buffer.shape:
+            flat = f"{name}.reshape(-1)" if len(buffer.shape) != 1 else name
+            cut = f"{flat}[:{value.size}]" if value.size < buffer.size else flat
+            name = self._name(_wish(op))
+            self._head.append(f"{name} = {cut}.reshape({value.shape})  # shares memory with {self._buffers[buffer]}")
+            self._shaped[buffer, value.shape] = name
+        self._names[value] = name
+        return name
+
+    def _into(self, op: Op, out: str, part: int) -> str:
+        """The call that writes a result into an array."""
+        args = [self._text(a, part) for a in op.args]
+        if op.kind == "draw":
+            width = "dtype=np.float32, " if op.output.dtype == np.float32 else ""
+            return f"{args[0]}.random({width}out={out})"
+        if op.kind == "cast":
+            kind = "" if np.can_cast(op.inputs()[0].dtype, op.output.dtype, "same_kind") else ', casting="unsafe"'
+            return f"np.copyto({out}, {args[0]}{kind})"
+        name = numpy_name(op.function) or self._given(op.function)
+        if op.kind == "reduce":
+            keep = ", keepdims=True" if op.kwargs["keepdims"] else ""
+            return f"{name}.reduce({args[0]}, axis={op.kwargs['axis']}{keep}, out={out})"
+        return f"{name}({', '.join(args)}, out={out})"
+
+    def _call(self, op: Op, part: int) -> str:
+        """The call of a function that returns its result."""
+        args = [self._text(a, part) for a in op.args]
+        if op.function is _GETITEM:
+            index = args[1][1:-1] if args[1].startswith("(") and args[1] != "()" else args[1]
+            return f"{args[0]}[{index}]"
+        if _is_transpose(op):
+            return f"{args[0]}.T"
+        if op.function is np.reshape and not op.kwargs:
+            return f"{args[0]}.reshape({args[1]})"
+        options = [f"{key}={self._text(item, part)}" for key, item in op.kwargs.items()]
+        name = numpy_name(op.function)
+        if name is None:
+            helper = text_of(op.function)
+            name = self._helper(op.function, helper) if helper else self._given(op.function)
+        return f"{name}({', '.join([*args, *options])})"
+
+    def _helper(self, function: Callable[..., Any], texts: dict[str, str]) -> str:
+        if any(name in self._taken and self._helpers.get(name) != text for name, text in texts.items()):
+            return self._given(function)
+        self._helpers.update(texts)
+        self._taken.update(texts)
+        return function.__name__
+
+    def _given(self, item: Any) -> str:
+        """The name of an object that source cannot spell."""
+        for name, other in self.given.items():
+            if other is item:
+                return name
+        kind = "rng" if isinstance(item, np.random.Generator) else getattr(item, "__name__", "given")
+        name = self._name(kind)
+        self.given[name] = item
+        return name
+
+    def _text(self, item: Any, part: int) -> str:
+        """Any argument as source."""
+        if isinstance(item, Value):
+            return self._of(item, part)
+        if type(item) in (tuple, list, slice):
+            parts = (item.start, item.stop, item.step) if isinstance(item, slice) else item
+            return around(item, [self._text(p, part) for p in parts])
+        return literal(item) or self._given(item)
+
+    # The whole
+
+    def _result(self, value: Value) -> str:
+        """What forward returns for a result: never memory that the next call writes to."""
+        name = self._of(value, 0)
+        return name if value in self._plan.fresh else f"np.array({name})"
+
+    def _factory(self) -> str:
+        names = [self._names[v] for v in self.arguments]
+        crossing = [self._names[v] for v in self._crossing]
+        gradients = [self._of(v, 1) for v in self._program.gradients]
+        lines = ["# Buffers, allocated once", *self._head, ""]
+        lines += [*_signature("forward", names), *(f"    {line}" for line in self._bodies[0])]
+        lines += [f"    return {_tuple([*self._results, *crossing])}"]
+        if gradients:
+            lines += ["", *_signature("backward", [*names, *crossing]), *(f"    {line}" for line in self._bodies[1])]
+            lines += [f"    return {_tuple(gradients)}"]
+        lines += ["", f"return forward, {'backward' if gradients else 'None'}"]
+        body = "\n".join(f"    {line}".rstrip() for line in lines)
+        return "\n".join([*_signature("program", list(self.given)), body])
+
+    def text_of_program(self) -> str:
+        """The source of ``program`` and its helpers, without ``step``."""
+        return "\n".join(["import numpy as np", *self._helpers.values(), _bound(self.factory)])
+
+    def _standalone(self) -> str:
+        names = [self._names[v] for v in self.arguments]
+        gradients = [self._names[v] for v in self._program.gradients]
+        count = len(self._results)
+        lines = ['"""A step as NumPy calls, written by tinygrad_nn."""', "", "import numpy as np", ""]
+        for text in self._helpers.values():
+            lines += ["", text, ""]
+        lines += ["", self.factory, "", ""]
+        if self.given:
+            lines.append(
+                f"# forward, backward = program(...), with what cannot be written down: {', '.join(self.given)}"
+            )
+        else:
+            lines.append("forward, backward = program()")
+        lines += ["", "", *_signature("step", names)]
+        lines.append(f'    """Return the results{" and the gradients " * bool(gradients)}{", ".join(gradients)}."""')
+        lines.append(f"    rest = forward({', '.join(names)})")
+        value = "rest[0]" if count == 1 else f"rest[:{count}]"
+        if not gradients:
+            return "\n".join([*lines, f"    return {value}\n"])
+        extra = [f"*rest[{count}:]"] if self.kept else []
+        lines.append('    with np.errstate(all="ignore"):')
+        lines.append(f"        gradients = backward({', '.join([*names, *extra])})")
+        return "\n".join([*lines, f"    return {value}, gradients\n"])
+
+
+_CALL = re.compile(r"(?<![\w.])np\.([a-z_.0-9]+)\(")
+_OUT = re.compile(
+    r"(np_(?:add|subtract|multiply|divide|negative|square|reciprocal|tanh|cosh|exp|dot))\((.*), out=(\w+)\)"
+)
+
+
+def _bound(factory: str) -> str:
+    """The same program with NumPy's functions looked up once, and ``out`` passed by position: 15 % for tiny arrays."""
+    head, mark, rest = factory.partition("    # Buffers, allocated once\n")
+    found = sorted(set(_CALL.findall(rest)))
+    lines = [f"    np_{name.replace('.', '_')} = np.{name}\n" for name in found]
+    body = _CALL.sub(lambda call: f"np_{call[1].replace('.', '_')}(", rest)
+    return head + mark + "".join(lines) + _OUT.sub(r"\1(\2, \3)", body)
+
+
+def _builtins() -> set[str]:
+    return set(dir(__builtins__)) if not isinstance(__builtins__, dict) else set(__builtins__)
+
+
+def _signature(name: str, names: list[str]) -> list[str]:
+    line = f"def {name}({', '.join(names)}):"
+    if len(line) <= _WIDTH - 8:
+        return [line]
+    return [f"def {name}(", *(f"    {text}" for text in textwrap.wrap(", ".join(names) + ",", _WIDTH - 12)), "):"]
+
+
+def _tuple(names: list[str]) -> str:
+    text = ", ".join(names) + ("," if len(names) == 1 else "")
+    return text if 0 < len(text) < _WIDTH - 15 else "(" + "\n            ".join(textwrap.wrap(text, _WIDTH - 15)) + ")"
+
+
+def _reshaped(array: Any) -> str:
+    return "" if array.size else f".reshape({array.shape})"
+
+
+def _is_transpose(op: Op) -> bool:
+    return op.function is np.transpose and not op.kwargs and (len(op.args) == 1 or op.args[1] is None)
+
+
+def _wish(op: Op) -> str:
+    """A name for a result: what computed it."""
+    name = getattr(op.function, "__name__", "value").strip("_")
+    return {"random_like": "draw", "copyto": "copy"}.get(name, name)
+
+
+def _is_known(function: Any) -> bool:
+    """Whether the result's shape follows from the arguments' shapes."""
+    return (
+        isinstance(function, np.ufunc)
+        or function in (np.where, np.reshape, np.broadcast_to)
+        or (getattr(function, "__module__", "").startswith("tinygrad_nn.derivatives"))
+    )

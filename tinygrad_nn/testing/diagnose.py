@@ -1,0 +1,105 @@
+"""Why a gradient is wrong: equations between the analytic and the numeric gradient, tried one by one.
+
+A name is given only when its equation explains the mismatch to 1e-4 on at least four informative
+entries, and again at a second point and for a second batch size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygrad_nn.testing import patterns
+from tinygrad_nn.testing.report import Cause
+from tinygrad_nn.testing.views import Found, Group, View, elsewhere, resized
+
+__all__ = ["View", "explain"]
+
+UNKNOWN = "no known pattern fits"
+
+
+@dataclass
+class _Samples:
+    """The groups on which an explanation must hold."""
+
+    main: Group
+    others: list[Group]
+    single: list[Group]
+
+
+def explain(view: View, rng: np.random.Generator, tolerance: float) -> Cause:
+    """Name the reason for a wrong gradient, or say that no known pattern fits."""
+    name = view.problem.names[view.k]
+    direct = patterns.shape(view) or patterns.missing(view) or patterns.special(view)
+    if direct is not None:
+        return Cause(direct.kind, name, direct.sentence, "", direct.hint)
+    if not np.all(np.isfinite(view.analytic)):
+        return Cause("nonfinite", name, "NaN or infinity where the derivative is finite")
+    samples = _samples(view, rng)
+    for family in patterns.FAMILIES:
+        found = _agreed(family, [samples.main, *samples.others])
+        if found is not None:
+            return _cause(found, name, 1 + len(samples.others))
+    for family in patterns.ONE_SAMPLE:
+        if len(samples.single) == 2:
+            found = _agreed(family, samples.single)
+            if found is not None:
+                return _cause(found, name, 2)
+    return Cause("unknown", name, UNKNOWN, _facts(samples.main, tolerance))
+
+
+def _cause(found: Found, name: str, count: int) -> Cause:
+    evidence = f"to {max(found.rest, 1e-16):.0e}, confirmed on {count} samples"
+    return Cause(found.kind, name, found.sentence, evidence, found.hint)
+
+
+def _samples(view: View, rng: np.random.Generator) -> _Samples:
+    few = int(np.sum(Group([view]).informative)) < 6
+    extra = 8 if view.x.size < 2 else 4
+    main = Group([view, *elsewhere(view, rng, extra)] if few else [view])
+    second = elsewhere(view, rng, extra + 1 if few else 1)
+    others = [Group(second)] if second else []
+    batch = view.oracle.points[0].shape[0] if np.ndim(view.oracle.points[0]) else 0
+    for count in (batch - 1, batch - 2):
+        smaller = [resized(view, rng, slice(0, count)) for _ in range(extra + 1 if few else 1)] if count > 1 else []
+        if smaller and all(s is not None for s in smaller):
+            others.append(Group([s for s in smaller if s is not None]))
+            break
+    singles = [resized(view, rng, slice(j, j + 1)) for j in range(2)] if batch > 1 else []
+    single = [Group([s]) for s in singles if s is not None]
+    return _Samples(main, others, single)
+
+
+def _agreed(family: Callable[[Group], Iterator[Found]], groups: list[Group]) -> Found | None:
+    """The first explanation of the first group that holds for all others too."""
+    if len(groups) < 2 or any(int(np.sum(g.informative)) < 4 for g in groups):
+        return None
+    with contextlib.suppress(FloatingPointError, np.linalg.LinAlgError):
+        first = list(family(groups[0]))
+        if first:
+            keys = [{f.key for f in family(group)} for group in groups[1:]]
+            for found in first:
+                if all(found.key in known for known in keys):
+                    agreed = [f.key for f in first if all(f.key in known for known in keys)]
+                    same = [
+                        key
+                        for key in agreed
+                        if key == found.key or ("- 1" not in key and key.count("shape") + key.count("size") == 1)
+                    ]
+                    if found.kind == "factor" and len(same) > 1:
+                        found.sentence += f" ({' = '.join(same[:4])})"
+                    return found
+    return None
+
+
+def _facts(group: Group, tolerance: float) -> str:
+    ratio = group.a[group.informative] / group.n[group.informative]
+    wrong = np.abs(group.gap) > max(10 * tolerance, 1e-9) * np.maximum(np.abs(group.a), np.abs(group.n))
+    return (
+        f"{int(wrong.sum())} of {len(group.a)} entries differ, ratios {ratio.min():.3g} to {ratio.max():.3g}"
+        if (ratio.size)
+        else f"{int(wrong.sum())} of {len(group.a)} entries differ"
+    )

@@ -1,0 +1,386 @@
+"""The families of causes: each tries its equations on a group of views and yields those that hold."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn.testing.expressions import epsilon, extra, local, multiples, region, residual
+from tinygrad_nn.testing.views import Found, Group, View
+
+__all__ = ["FAMILIES", "ONE_SAMPLE", "missing", "shape", "special"]
+
+
+# Seen at one point already
+
+
+def shape(view: View) -> Found | None:
+    """A gradient of another shape than its input: missing sums, lost axes."""
+    g, x = view.analytic, view.x
+    if g.shape == x.shape:
+        return None
+    said = f"the gradient has shape {g.shape}, the input {x.shape}"
+    n = view.full
+    if n is not None and g.ndim >= x.ndim:
+        for count in range(1, g.ndim + 1):
+            for axes in itertools.combinations(range(g.ndim), count):
+                for keep in (True, False):
+                    total = g.sum(axis=axes, keepdims=keep)
+                    if total.shape == n.shape and _near(total, n):
+                        return Found("shape", "sum", f"{said}: missing sum over axis {axes}", "sum over broadcast axes")
+    if n is not None and g.size == x.size and _near(g.reshape(x.shape), n):
+        return Found("keepdims", "reshape", f"values right, {said}: reshape or keepdims=True is missing")
+    if g.ndim == x.ndim and g.T.shape == x.shape:
+        return Found("shape", "transposed", f"{said}: transposed?")
+    return Found("shape", "shape", said, "a gradient has its input's shape")
+
+
+def missing(view: View) -> Found | None:
+    """No gradient at all, or zeros."""
+    if view.gradients[view.k] is None:
+        return Found("none", "none", "no gradient returned, but the output depends on this input")
+    if not np.any(view.analytic):
+        return Found("zero", "zero", "the gradient is 0 everywhere, but the output depends on this input")
+    return None
+
+
+def special(view: View) -> Found | None:
+    """NaN or infinity exactly at special points."""
+    bad = ~np.isfinite(view.analytic)
+    if not bad.any():
+        return None
+    for name, array in view.arrays.items():
+        if array.shape == bad.shape:
+            for value in (0.0, 1.0):
+                if np.array_equal(array == value, bad):
+                    return Found("nonfinite", "where", f"NaN or infinity exactly where {name} == {value:g}")
+    return Found("nonfinite", "some", "NaN or infinity where the derivative is finite")
+
+
+def _near(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
+    return bool(np.max(np.abs(a - b), initial=0) <= tolerance * max(float(np.max(np.abs(b), initial=0)), 1e-300))
+
+
+# Confirmed at other points
+
+
+def swapped(group: Group) -> Iterator[Found]:
+    """The gradient of another input."""
+    first = group.views[0]
+    for j in first.problem.active:
+        if j != first.k and all(v.oracle.points[j].shape == v.x.shape for v in group.views):
+            other = group.gather(lambda v, j=j: v.numeric_of(j, v.where))
+            if group.explains(other):
+                name = first.problem.names[j]
+                yield Found(
+                    "swapped",
+                    name,
+                    f"this is the gradient of {name}",
+                    "check the order of the gradients",
+                    group.rest(other),
+                )
+
+
+CONSTANTS = {
+    **{c: f"{c:g}" for c in (2.0, 3.0, 4.0, 5.0, 10.0, 100.0, 0.1, 0.01, 0.2, 1.5, 0.75, 6.0, 8.0)},
+    0.5: "1/2",
+    1 / 3: "1/3",
+    0.25: "1/4",
+    2 / 3: "2/3",
+    math.sqrt(2): "sqrt(2)",
+    1 / math.sqrt(2): "1/sqrt(2)",
+    math.pi: "pi",
+    math.pi / 180: "pi/180",
+    180 / math.pi: "180/pi",
+    math.log(2): "log(2)",
+    1 / math.log(2): "1/log(2)",
+    math.log(10): "log(10)",
+    1 / math.log(10): "1/log(10)",
+    math.e: "e",
+    2 / math.pi: "2/pi",
+    math.pi / 2: "pi/2",
+    2 / math.sqrt(math.pi): "2/sqrt(pi)",
+    math.sqrt(math.pi) / 2: "sqrt(pi)/2",
+}
+
+
+def _sizes(view: View) -> dict[str, float]:
+    """Every length of an axis and every size, by an expression for it."""
+    found: dict[str, float] = {}
+    pairs = [*zip(view.problem.names, view.oracle.points, strict=True), *[("y", y) for y in view.outputs[:1]]]
+    for name, p in pairs:
+        if isinstance(p, np.ndarray):
+            for axis, length in enumerate(p.shape):
+                if length > 1:
+                    found[f"{name}.shape[{axis}]"] = length
+            if p.ndim > 1 and p.size > 1:
+                found[f"{name}.size"] = p.size
+    return found
+
+
+def _scale_names(view: View, ratio: float) -> list[str]:
+    """Expressions for a constant factor: numbers, sizes, their ratios, and numbers in reach."""
+    found: list[str] = []
+
+    def offer(value: float, text: str) -> None:
+        for sign, mark in ((1, ""), (-1, "-")):
+            if abs(ratio - sign * value) <= 1e-9 * abs(ratio) + 1e-4 * abs(abs(ratio) - 1) * 1e-3:
+                found.append(mark + text)
+
+    offer(1.0, "1")
+    for value, text in CONSTANTS.items():
+        offer(value, text)
+    sizes = _sizes(view)
+    for text, size in sizes.items():
+        for times, mark in ((1.0, ""), (2.0, "2 ")):
+            offer(times * size, mark + text)
+            offer(times / size, f"{mark or '1'}/{text}")
+        offer(size - 1, f"({text} - 1)")
+        offer(size / (size - 1), f"{text}/({text} - 1)")
+        offer((size - 1) / size, f"({text} - 1)/{text}")
+        offer(math.sqrt(size), f"sqrt({text})")
+        offer(1 / math.sqrt(size), f"1/sqrt({text})")
+        for other, length in sizes.items():
+            if other != text and length != size:
+                offer(size / length, f"{text}/{other}")
+        for number in (8, 10, 16, 20, 32, 64, 100, 128, 256):
+            offer(size / number, f"{text}/{number}")
+    for name, array in view.arrays.items():
+        if array.size == 1 and array.dtype.kind == "f":
+            value = float(array.ravel()[0])
+            if value and np.isfinite(value):
+                offer(value, name)
+                offer(1 / value, f"1/{name}")
+                offer(value**2, f"{name}**2")
+                offer(1 - value, f"(1 - {name})")
+                if value != 1:
+                    offer(1 / (1 - value), f"1/(1 - {name})")
+    return found
+
+
+def factor(group: Group) -> Iterator[Found]:
+    """A constant factor, named by a number, a size or a ratio of sizes."""
+    ratios = []
+    for view in group.views:
+        part = Group([view])
+        a, n = part.a[part.informative], part.n[part.informative]
+        if not a.size:
+            return
+        ratios.append(float(np.sum(a * n) / np.sum(n * n)))
+    predicted = np.concatenate([r * v.numeric for r, v in zip(ratios, group.views, strict=True)])
+    # one ratio a view explains a view of one entry always: only numbers with names count there
+    if not group.explains(predicted) or any(r == 0 for r in ratios):
+        return
+    names = [_scale_names(v, r) for v, r in zip(group.views, ratios, strict=True)]
+    for text in names[0]:
+        if all(text in other for other in names):
+            hint = (
+                "a factor that the forward does not have"
+                if abs(ratios[0]) > 1
+                else "a factor is missing, or one too many divides"
+            )
+            yield Found("factor", text, f"analytic = {text} x numeric", hint, group.rest(predicted))
+    if max(ratios) - min(ratios) <= 1e-8 * abs(ratios[0]):
+        yield Found("factor", f"{ratios[0]:.6g}", f"analytic = {ratios[0]:.6g} x numeric", "", group.rest(predicted))
+
+
+def _moves(a: Any) -> Iterator[tuple[str, Any]]:
+    """A gradient's entries in other places, NaN where nothing moves in."""
+    axes = range(a.ndim)
+    if 2 <= a.ndim <= 4:
+        for order in itertools.permutations(axes):
+            if order != tuple(axes) and a.transpose(order).shape == a.shape:
+                yield "transposed" if a.ndim == 2 else f"permuted: transpose{order}", a.transpose(order)
+    for count in range(1, min(a.ndim, 3) + 1):
+        for chosen in itertools.combinations(axes, count):
+            if all(a.shape[c] > 1 for c in chosen):
+                yield f"flipped along axis {', '.join(map(str, chosen))}", np.flip(a, chosen)
+    for axis in axes:
+        for by in (1, -1, 2, -2):
+            if a.shape[axis] > 2 * abs(by):
+                moved = np.roll(a, by, axis).astype(np.float64)
+                edge = [slice(None)] * a.ndim
+                edge[axis] = slice(0, by) if by > 0 else slice(by, None)
+                moved[tuple(edge)] = np.nan
+                yield f"shifted by {-by} along axis {axis} (off-by-one slice?)", moved
+                yield f"rolled by {-by} along axis {axis}", np.roll(a, by, axis)
+    if a.ndim >= 2 and min(a.shape) > 1:
+        yield "read in Fortran order (reshape order)", a.ravel(order="F").reshape(a.shape)
+        yield "written in Fortran order (reshape order)", a.ravel().reshape(a.shape, order="F")
+        yield "reshaped instead of transposed", a.reshape(a.shape[::-1]).T
+
+
+def permuted(group: Group) -> Iterator[Found]:
+    """The right numbers in the wrong places."""
+    lists = [dict(_moves(v.analytic)) for v in group.views]
+    for name in lists[0]:
+        if all(name in each for each in lists):
+            moved = np.concatenate([each[name].ravel()[v.where] for each, v in zip(lists, group.views, strict=True)])
+            known = np.isfinite(moved)
+            if known.mean() > 0.4 and group.explains(moved, group.n, known):
+                hint = "apply the inverse of what the forward does to the axes"
+                yield Found("permuted", name, f"the right numbers in the wrong places: {name}", hint)
+
+
+def jacobian_product(group: Group) -> Iterator[Found]:
+    """J v in place of J^T v: the forward applied to the upstream gradient."""
+
+    def product(view: View) -> Any:
+        v = view.oracle.vs[0]
+        if len(view.oracle.vs) > 1 or v.size != view.x.size or v.size < 2:
+            return None
+        return view.forward_slope(v.reshape(view.x.shape))[0].ravel()[view.where]
+
+    predicted = group.gather(product)
+    if predicted is not None and group.explains(predicted):
+        yield Found(
+            "jvp", "jvp", "J v, not J^T v", "missing .T, inverse permutation or reversal", group.rest(predicted)
+        )
+
+
+def diagonal(group: Group) -> Iterator[Found]:
+    """Only the diagonal of the Jacobian."""
+
+    def own(view: View) -> Any:
+        v = view.oracle.vs[0]
+        if len(view.oracle.vs) > 1 or v.shape != view.x.shape or not 2 <= v.size <= 128:
+            return None
+        found = np.zeros(v.size)
+        for entry in range(v.size):
+            u = np.zeros(v.shape)
+            u.flat[entry] = 1
+            found[entry] = view.forward_slope(u)[0].flat[entry] * v.flat[entry]
+        return found[view.where]
+
+    predicted = group.gather(own)
+    if predicted is not None and group.explains(predicted):
+        yield Found(
+            "diagonal",
+            "diagonal",
+            "only the diagonal of the Jacobian: outputs depend on other entries too",
+            "add the terms across entries, as in y * (g - sum(g * y))",
+            group.rest(predicted),
+        )
+
+
+def scatter(group: Group) -> Iterator[Found]:
+    """Rows used more than once keep one contribution."""
+    view = group.views[0]
+    if view.full is None or not view.x.ndim:
+        return
+    rows = view.x.shape[0]
+    for name, index in view.arrays.items():
+        whole = index.dtype.kind in "iu" and index.size > 1 and index.min() >= -rows and index.max() < rows
+        if not whole:
+            continue
+        counts = np.bincount(index.ravel() % rows, minlength=rows)
+        gap = np.abs(view.analytic - view.full).reshape(rows, -1).max(axis=1)
+        wrong = gap > 1e-6 * np.max(np.abs(view.full))
+        if wrong.any() and np.array_equal(wrong, counts > 1):
+            yield Found(
+                "scatter",
+                name,
+                f"rows that {name} names more than once keep ONE contribution: overwritten",
+                "use np.add.at(d, index, g) in place of d[index] = g or d[index] += g",
+            )
+
+
+def wrong_axis(group: Group) -> Iterator[Found]:
+    """Summed over another axis than the one that was broadcast."""
+
+    def sums(view: View) -> dict[str, Any]:
+        y, x = view.outputs[0], view.x
+        if len(view.outputs) > 1 or y.size > 400 or y.size <= x.size or not x.size:
+            return {}
+        try:
+            if np.broadcast_shapes(y.shape, x.shape) != y.shape:
+                return {}
+        except ValueError:
+            return {}
+        points = list(view.oracle.points)
+        points[view.k] = np.broadcast_to(x, y.shape).copy()
+        wide = View(
+            view.problem, type(view.oracle)(view.problem, points, view.oracle.vs), [], view.k, np.arange(y.size)
+        )
+        try:
+            each = wide.numeric.reshape(y.shape)
+        except Exception:  # noqa: BLE001 - the function does not take the wider input
+            return {}
+        found = {}
+        for count in range(1, y.ndim + 1):
+            for axes in itertools.combinations(range(y.ndim), count):
+                total = each.sum(axis=axes)
+                if total.size == x.size:
+                    found[f"summed over axis {axes}"] = total.reshape(x.shape)
+        for axis in range(y.ndim):
+            for place in (0, -1):
+                part = np.take(each, place, axis=axis)
+                if part.size == x.size:
+                    found[f"entry {place} of axis {axis} only, in place of the sum"] = part.reshape(x.shape)
+        return found
+
+    lists = [sums(v) for v in group.views]
+    for name in lists[0]:
+        if all(name in each for each in lists):
+            predicted = np.concatenate(
+                [each[name].ravel()[v.where] for each, v in zip(lists, group.views, strict=True)]
+            )
+            if group.explains(predicted):
+                yield Found(
+                    "sum-axis",
+                    name,
+                    f"{name}: not the broadcast axis",
+                    "sum over the axes of length 1",
+                    group.rest(predicted),
+                )
+
+
+def cast(group: Group) -> Iterator[Found]:
+    """Rounded to a narrower float, or to whole numbers."""
+    a, n = group.a[group.informative], group.n[group.informative]
+    wide = group.views[0].x.dtype == np.float64
+    if not wide or a.size < 4:
+        return
+    error = np.abs(a - n) / np.maximum(np.abs(n), 0.1 * group.top)
+    if np.array_equal(a, np.round(a)) and not np.array_equal(n, np.round(n)) and np.max(np.abs(a - n)) <= 1:
+        yield Found(
+            "cast",
+            "integer",
+            "every gradient value is a whole number: an integer buffer",
+            "np.zeros_like of an integer array, or astype(int)",
+        )
+    for kind, name, low in ((np.float32, "float32", 1e-10), (np.float16, "float16", 1e-6)):
+        eps = float(np.finfo(kind).eps)
+        exact = np.array_equal(a, a.astype(kind).astype(np.float64))
+        mixed = name == "float32" and (a > n).any() and (a < n).any() and low < np.median(error) < eps
+        if np.max(error) < 100 * eps and np.median(error) < eps and (exact or mixed):
+            yield Found(
+                "cast",
+                name,
+                f"the error has the size of {name} rounding ({np.median(error):.0e})",
+                f"a {name} array or constant takes part in a float64 backward pass",
+            )
+            return
+
+
+Family = Callable[[Group], Iterator[Found]]
+FAMILIES: tuple[Family, ...] = (
+    factor,
+    swapped,
+    permuted,
+    scatter,
+    jacobian_product,
+    wrong_axis,
+    epsilon,
+    cast,
+    region,
+    extra,
+    local,
+    residual,
+    diagonal,
+)
+ONE_SAMPLE: tuple[Family, ...] = (factor, multiples, residual)

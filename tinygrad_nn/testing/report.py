@@ -1,0 +1,272 @@
+"""What a check found, and how it is told: at most 25 lines of 120 columns, whatever the sizes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinygrad_nn.errors import TinygradError
+
+__all__ = ["CONTRACT", "KINK", "OK", "VAGUE", "WRONG", "Cause", "GradientError", "InputReport", "Report"]
+
+OK = "ok"
+WRONG = "WRONG"
+KINK = "KINK"
+VAGUE = "VAGUE"
+CONTRACT = "CONTRACT"
+
+WIDTH = 120
+LINES = 25
+COLOURS = {WRONG: "31", CONTRACT: "31", KINK: "33", VAGUE: "33", OK: "32"}
+
+
+@dataclass
+class Cause:
+    """One reason for a failure.
+
+    Attributes
+    ----------
+    kind : a stable word: "factor", "permuted", "stale", ...; "unknown" where no pattern fits
+    input : the name of the input, or "" for the function as a whole
+    sentence : what was found
+    evidence : how well it explains the numbers
+    hint : what to look for in the code
+    """
+
+    kind: str
+    input: str
+    sentence: str
+    evidence: str = ""
+    hint: str = ""
+
+
+@dataclass
+class InputReport:
+    """The verdict on the gradient of one input, and the numbers behind it.
+
+    `error` is the largest difference relative to the larger of both gradients; where only
+    projections were compared, relative to the sum of the magnitudes of their terms.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    verdict: str = OK
+    analytic: float = 0.0
+    numeric: float = 0.0
+    error: float = 0.0
+    index: tuple[int, ...] | None = None
+    pair: tuple[float, float] | None = None
+    wrong: int = 0
+    looked: int = 0
+    oracle: str = ""
+    noise: float = 0.0
+    taylor: float | None = None
+    note: str = ""
+
+
+@dataclass
+class Report:
+    """What `check_gradients` found: truthy exactly when every gradient is right.
+
+    Attributes
+    ----------
+    call : the call as text
+    results : one `InputReport` for each checked input
+    causes : one `Cause` or more for each failure, the most telling first
+    where : the file and line of the first wrong backward, if it was found
+    coverage : branches that the inputs never reached
+    skipped, notes : what was not checked and why; what is worth knowing
+    seed, evaluations, tolerance : how the check ran
+    inputs : what the function was called with
+    """
+
+    call: str
+    results: list[InputReport] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
+    where: str = ""
+    coverage: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seed: int = 0
+    evaluations: int = 0
+    tolerance: float = 0.0
+    repro: str = ""
+    inputs: tuple[Any, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether no gradient is wrong and no contract is broken."""
+        return not any(r.verdict in {WRONG, CONTRACT} for r in self.results) and not self.causes
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __getitem__(self, name: str) -> InputReport:
+        for result in self.results:
+            if result.name == name:
+                return result
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the inputs as plain dicts, lists, strings and numbers."""
+        return {
+            "ok": self.ok,
+            "call": self.call,
+            "results": [dict(vars(r)) for r in self.results],
+            "causes": [dict(vars(c)) for c in self.causes],
+            "where": self.where,
+            "coverage": list(self.coverage),
+            "skipped": list(self.skipped),
+            "notes": list(self.notes),
+            "seed": self.seed,
+            "evaluations": self.evaluations,
+            "tolerance": self.tolerance,
+            "repro": self.repro,
+        }
+
+    def __str__(self) -> str:
+        return self.render(colour=False)
+
+    def render(self, colour: bool | None = None) -> str:
+        """Return the report as text; `colour` None: where standard output is a terminal without NO_COLOR."""
+        if colour is None:
+            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        lines = [self._headline(), *self._table(), *self._oracle()]
+        if self.where:
+            lines += wrap(f"WHERE  {self.where}", 2)
+        for k, cause in enumerate(self.causes[:3]):
+            about = f"{cause.input}: " if cause.input else ""
+            evidence = f", {cause.evidence}" if cause.evidence else ""
+            lines += wrap(f"{'WHY' if not k else '':5}  {about}{cause.kind}: {cause.sentence}{evidence}", 2)
+            if cause.hint:
+                lines += wrap(f"       -> {cause.hint}", 2)
+        if len(self.causes) > 3:
+            lines.append(f"       ... and {len(self.causes) - 3} more in report.causes")
+        lines += self._facts()
+        lines += [clip(f"NOTE   {text}") for text in self.notes[:2]]
+        lines += [clip(f"COVER  {text}") for text in self.coverage[:2]]
+        if self.skipped:
+            lines.append(clip(f"SKIP   {'; '.join(self.skipped)}"))
+        repro = [clip(f"REPRO  {self.repro}")] if self.repro and not self.ok else []
+        text = "\n".join([*lines[: LINES - len(repro)], *repro])
+        return paint(text) if colour else text
+
+    def _headline(self) -> str:
+        wrong = sum(r.verdict == WRONG for r in self.results)
+        count = len(self.results)
+        if wrong:
+            said = f"{wrong} of {count} gradients {'is' if wrong == 1 else 'are'} wrong"
+        elif self.ok:
+            said = "the gradient is right" if count == 1 else f"all {count} gradients are right"
+            if any(r.verdict == VAGUE for r in self.results):
+                said = "nothing wrong found, but the numbers are too rough to tell everywhere (VAGUE)"
+        else:
+            said = "the numbers are right, but the backward pass breaks a contract"
+        room = WIDTH - len(said) - 17  # "GradientError: " goes in front
+        return f"{clip(self.call, room)}: {said}"
+
+    def _table(self) -> list[str]:
+        shown = sorted(self.results, key=lambda r: r.verdict not in {WRONG, CONTRACT})[:7]
+        order = {id(r): k for k, r in enumerate(self.results)}
+        cells = [("input", "shape", "max|analytic|", "max|numeric|", "worst error", "verdict")]
+        for r in sorted(shown, key=lambda r: order[id(r)]):
+            worst = f"{percent(r.error)}" + (f" at {list(r.index)}" if r.index is not None and r.wrong else "")
+            verdict = r.verdict + (f"  {r.wrong}/{r.looked} entries" if r.wrong else "")
+            name = clip(f"{order[id(r)]} {r.name}", 24)
+            cells.append(
+                (name, clip(str(r.shape), 20), f"{r.analytic:.3g}", f"{r.numeric:.3g}", clip(worst, 24), verdict)
+            )
+        widths = [max(len(row[k]) for row in cells) for k in range(5)]
+        lines = ["  " + "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]) for row in cells]
+        left = [r for r in self.results if not any(r is s for s in shown)]
+        if left:
+            wrong = sum(r.verdict in {WRONG, CONTRACT} for r in left)
+            lines.append(f"  ... {len(left)} more inputs, {wrong} of them wrong")
+        return [clip(line) for line in lines]
+
+    def _oracle(self) -> list[str]:
+        methods = sorted({r.oracle for r in self.results if r.oracle})
+        if not methods:
+            return []
+        noise = max(r.noise for r in self.results)
+        confirmed = ", confirmed by 4 real differences" if "complex step" in methods else ""
+        said = f"  oracle: {' and '.join(methods)}{confirmed}; noise {noise:.0e}, tolerance {self.tolerance:.0e}"
+        return [clip(f"{said}; {self.evaluations} runs, seed {self.seed}")]
+
+    def _facts(self) -> list[str]:
+        lines: list[str] = []
+        for r in [r for r in self.results if r.verdict == WRONG][:3]:
+            facts = []
+            if r.pair is not None and r.index is not None:
+                analytic, numeric = r.pair
+                facts.append(f"{r.name}{list(r.index)}: analytic {analytic:.7g}, numeric {numeric:.7g}")
+                if numeric and analytic == analytic:  # noqa: PLR0124 - not NaN
+                    facts.append(f"ratio {analytic / numeric:.3g}")
+            elif r.note:
+                facts.append(f"{r.name}: {r.note}")
+            if r.taylor is not None:
+                facts.append(f"Taylor remainder order {r.taylor:.2f} (2 = right)")
+            if facts:
+                lines.append(clip(f"{'FACTS' if not lines else '':5}  {'; '.join(facts)}"))
+        return lines
+
+
+class GradientError(TinygradError, AssertionError):
+    """A derivative that is wrong, or a backward pass that breaks a contract; `report` says which.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinygrad_nn.testing import check_gradients
+    >>> try:
+    ...     check_gradients(np.sin, np.ones(3), rule=lambda x: (np.sin(x), lambda g: (-g * np.cos(x),)))
+    ... except GradientError as error:
+    ...     error.report.causes[0].kind
+    'factor'
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report)
+        self.report = report
+        self.brief = False  # test runners that show the report elsewhere set it
+
+    def __str__(self) -> str:
+        text = str(self.report)
+        return text.split("\n", maxsplit=1)[0] if self.brief else text
+
+
+def percent(error: float) -> str:
+    """A relative error for people: per cent when it is large, a power of ten when it is small."""
+    return f"{100 * error:.3g} %" if error >= 0.001 else f"{error:.0e}"
+
+
+def clip(text: str, width: int = WIDTH) -> str:
+    """At most `width` columns."""
+    return text if len(text) <= width else text[: max(width - 3, 0)] + "..."
+
+
+def wrap(text: str, most: int) -> list[str]:
+    """At most `most` lines of the report's width, continued under the text."""
+    lines: list[str] = []
+    while text and len(lines) < most:
+        room = WIDTH
+        if len(text) <= room or len(lines) == most - 1:
+            lines.append(clip(text))
+            break
+        cut = text.rfind(" ", 20, room)
+        cut = cut if cut > 0 else room
+        lines.append(text[:cut])
+        text = "       " + text[cut:].strip()
+    return lines
+
+
+def paint(text: str) -> str:
+    """The same text with the verdicts in colour."""
+    for word, code in COLOURS.items():
+        text = text.replace(f"  {word}", f"  \x1b[{code}m{word}\x1b[0m")
+    for head in ("WHERE", "WHY", "FACTS", "REPRO"):
+        text = text.replace(f"\n{head} ", f"\n\x1b[1m{head}\x1b[0m ")
+    return text
