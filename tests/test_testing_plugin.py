@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +35,13 @@ def test_nothing_is_loaded():
 
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    # as it is installed: a module of its own beside the package
-    shutil.copy(ROOT / "testing" / "plugin.py", folder / "tinygrad_nn_pytest.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tinygrad_nn_pytest", "-p", "no:randomly", *options]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"]
+    if not any(entry.name == "tinygrad_nn" for entry in entry_points(group="pytest11")):
+        # not installed: a module of its own beside the package, as it would be
+        shutil.copy(ROOT / "testing" / "plugin.py", folder / "tinygrad_nn_pytest.py")
+        command += ["-p", "tinygrad_nn_pytest"]
     return subprocess.run(
-        [*command, "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "."],
+        [*command, *options, "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "."],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT.parent}"},
         capture_output=True,
