@@ -71,6 +71,8 @@ _TIE = "where the two are equal the tie has been decided before"
 _SAME = "the two have the same shape, dtype or values there"
 _ROUNDS = "0 divided by anything is 0: only that it is no division by 0 matters"
 _FAST = "a shorter way to the same numbers"
+_VECTOR = "a vector has one axis"
+_NARROWS = "a kernel of its own only narrows the keywords: what is refused is tested by name"
 
 EXPLAINED: list[tuple[str, str, str, list[str]]] = [
     (
@@ -172,6 +174,85 @@ EXPLAINED += [
     ("reductions", "_var", "the square of a difference", ["y = np.sum(np.square(mean - a), axis, keepdims=True, ..."]),
     ("reductions", "_let_in", _FAST, ["return np.where(where, part, 0)"]),
     ("reductions", "_prod", _FAST, ["if True:..."]),
+    # indexing
+    (
+        "indexing",
+        "_repeats",
+        _FAST,
+        [
+            "return (isinstance(part, list) or ...",
+            "...part.ndim > 0) for part in parts))",
+            "...part.dtype != np.bool_) for part in parts))",
+            "...(part.ndim >= 0)) for part in parts))",
+            "...(part.ndim > -1)) for part in parts))",
+        ],
+    ),
+    ("indexing", "_repeats", "a tuple there", ["parts = (tuple(index)... if isinstance(index, tuple) else (index,)"]),
+    ("indexing", "_scatter", _FAST, ["if True:..."]),
+    ("indexing", "_scatter", "an index that names one entry twice gives more than one number", ["if _repeats(g)"]),
+    ("indexing", "_take", _VECTOR, ["a, axis = (a.reshape(-1), -1) if axis is None else ..."]),
+    ("indexing", "_take", "maximum is symmetric", ["indices = np.clip(0, indices, a.shape[axis] - 1)"]),
+    ("indexing", "_along", "broadcasting adds the axes in front", ["places = [np.arange(m).reshape((m,) + ..."]),
+    (
+        "indexing",
+        "_take_along_axis",
+        "as many axes: that has been checked, or is about to be",
+        ["arr, axis = (arr.reshape(-1), 0) if axis is None else (arr, normalize_axis_index(axis, indices.ndim))"],
+    ),
+    (
+        "indexing",
+        "_take_along_axis",
+        "an index may be a list as well",
+        ["return arr[_along(arr.shape, plain(indices), axis)]"],
+    ),
+    *(
+        (
+            "indexing",
+            where,
+            "_take_along_axis flattens as well",
+            ["a, axis = (a, axis)", "a, axis = (a.reshape(-1), 0) if a is None else (a, axis)", *more],
+        )
+        for where, more in {
+            "_sort": [],
+            "_partition": ["a, axis = (a.reshape(-1), 0) if kth is None else (a, axis)"],
+        }.items()
+    ),
+    *(("indexing", where, _VECTOR, ["a, axis = (a.reshape(-1), -1) if ..."]) for where in ("_sort", "_partition")),
+    *(("indexing", f, _NARROWS, [f"numpy_row({f}, None)"]) for f in ("np.argsort", "np.argpartition")),
+    ("indexing", "np.searchsorted", _NARROWS, ["numpy_row(np.searchsorted, None, None)"]),
+    ("indexing", "_window_view", _NARROWS, ["...fold(g, window_shape, axis, _x.shape))"]),
+    ("indexing", "_places", "no number gets there", ["...else 0 if isinstance(axis, int) and axis > 0 else axis"]),
+    ("indexing", "_places", "made a tuple in any case", ["yield (place, tuple(tuple(index) ..."]),
+    (
+        "indexing",
+        "_convolve",
+        _VECTOR,
+        [
+            "if v.shape[-1] > a.shape[0]",
+            "if v.shape[0] > a.shape[-1]",
+            "n, m = (a.shape[-1], v.shape[0])",
+            "n, m = (a.shape[0], v.shape[-1])",
+        ],
+    ),
+    ("indexing", "_convolve", "of two of one length either may slide", ["if v.shape[0] >= a.shape[0]"]),
+    (
+        "indexing",
+        "_correlate",
+        _VECTOR,
+        ["swapped = v.shape[-1] > a.shape[0]", "swapped = v.shape[0] > a.shape[-1]"],
+    ),
+    (
+        "indexing",
+        "_correlate",
+        "convolution is symmetric",
+        ["y = _convolve(np.flip(v), a, mode)", "return np.flip(_convolve(np.flip(a), v, mode))"],
+    ),
+    (
+        "indexing",
+        "_correlate",
+        "for mode='full' the two ways agree",
+        ["if not swapped"],
+    ),
 ]
 
 

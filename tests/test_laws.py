@@ -227,6 +227,20 @@ def test_every_upstream_layout_gives_the_same(function: Any, data: st.DataObject
             assert close(a, b, np.max(np.abs(a), initial=0), 1e-14), layout
 
 
+@pytest.mark.parametrize("options", [{"kind": "stable"}, {"stable": True}], ids=str)
+def test_a_stable_sort_gives_equal_entries_their_gradients_in_order(options: Any) -> None:
+    places = np.random.default_rng(0).integers(0, 3, 200).astype(float)
+    x, v = leaf(places), np.arange(200.0)
+    (g,) = tn.gradients(np.sort(x, **options), [x], gradient=v)
+    np.testing.assert_array_equal(g.numpy()[np.argsort(places, kind="stable")], v)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -2, -3])
+def test_size_counts_what_numpy_counts(axis: Any) -> None:
+    x = np.zeros((2, 3, 4))
+    assert np.size(leaf(x), axis) == np.size(x, axis)
+
+
 @pytest.mark.parametrize("point", POINTS, ids=lambda p: p.name)
 def test_conventions_at_points_without_a_derivative(point: Point) -> None:
     xs = [leaf(np.array(a, float)) for a in point.arrays]

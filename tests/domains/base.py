@@ -58,11 +58,12 @@ class Draw:
         return self.draw(st.sampled_from(options))
 
     def shape(self, min_dims: int = 0, max_dims: int = 3, min_side: int = 0) -> tuple[int, ...]:
-        return self.draw(
-            hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=4)
-            if min_dims
-            else st.one_of(st.just(()), hnp.array_shapes(min_dims=1, max_dims=max_dims, min_side=min_side, max_side=4))
-        )
+        plain = [s for s in ((3,), (2, 3), (4, 2), (2, 3, 4), (4, 2, 3)) if min_dims <= len(s) <= max_dims]
+        options: list[Any] = [
+            st.sampled_from(plain),  # no two axes alike
+            hnp.array_shapes(min_dims=max(min_dims, 1), max_dims=max_dims, min_side=min_side, max_side=4),
+        ]
+        return self.draw(st.one_of(options if min_dims else [st.just(()), *options]))
 
     def shapes(self, count: int, min_side: int = 0) -> tuple[tuple[int, ...], ...]:
         return self.draw(

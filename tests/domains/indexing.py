@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -58,21 +59,29 @@ def scatter(d: Draw, function: Callable[..., Any]) -> Case:
 def take(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.pick((4,), (3, 4), (3, 2, 4))
     axis, mode = d.axis(len(shape), several=False), d.pick("raise", "wrap", "clip")
-    indices = d.pick(1, [0, 2, 2], np.array([[0, 1], [1, 0]]))
+    indices = d.pick(1, [0, -1, 2, 2], np.array([[0, 1], [-2, 0]]))
     if axis is not None and shape[axis] == 2:
-        indices = [1, 0, 1]
+        indices = [1, 0, -2]
     if mode != "raise":
         indices = [7, -5, 0]
     return Case(lambda x: function(x, indices, axis=axis, mode=mode), [d.values(shape)])
 
 
+LAST_BY_DEFAULT = inspect.signature(np.take_along_axis).parameters["axis"].default == -1  # NumPy 2.3
+
+
 @domain(np.take_along_axis)
 def take_along_axis(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.pick((4,), (3, 4), (3, 1, 4))
-    axis = d.axis(len(shape), none=len(shape) == 1, several=False)
-    n = shape[0 if axis is None else axis]
-    wanted = tuple(3 if axis is None or i == axis % len(shape) else d.pick(1, m) for i, m in enumerate(shape))
+    axis = d.axis(len(shape), several=False)
+    if axis is None:
+        places = d.rng.integers(-12, 12, 5) % int(np.prod(shape))
+        return Case(lambda x: function(x, places, None), [d.values(shape)])
+    n = shape[axis]
+    wanted = tuple(3 if i == axis % len(shape) else d.pick(1, m) for i, m in enumerate(shape))
     indices = d.rng.integers(-n, n, wanted)
+    if axis % len(shape) == len(shape) - 1 and LAST_BY_DEFAULT and d.pick(True, False):
+        return Case(lambda x: function(x, indices), [d.values(shape)])
     return Case(lambda x: function(x, indices, axis), [d.values(shape)])
 
 
@@ -80,22 +89,26 @@ def take_along_axis(d: Draw, function: Callable[..., Any]) -> Case:
 def select(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape()
     masks = [d.rng.random(shape) < 0.5 for _ in range(2)]
-    default = d.pick(0, 1.5)
-    return Case(lambda a, b: function(masks, [a, b], default), [d.values(shape), d.values(shape)])
+    options = d.pick({}, {"default": 1.5})
+    return Case(lambda a, b: function(masks, [a, b], **options), [d.values(shape), d.values(shape)])
 
 
 @domain(np.sort)
 def sort(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=1)
     axis, options = d.axis(len(shape), several=False), d.pick({}, {"kind": "stable"}, {"stable": True})
+    if d.pick(False, False, True):
+        return Case(lambda x: function(x, **options), [d.spread(shape)])
     return Case(lambda x: function(x, axis, **options), [d.spread(shape)])
 
 
 @domain(np.partition)
 def partition(d: Draw, function: Callable[..., Any]) -> Case:
-    shape = d.pick((5,), (3, 4))
+    shape = d.pick((5,), (3, 4), (3, 2, 4))
     axis = d.axis(len(shape), several=False)
     # the order of the others is left open
+    if d.pick(False, False, True):
+        return Case(lambda x: np.take(function(x, 1), 1, -1), [d.spread(shape)])
     return Case(lambda x: np.take(function(x, 1, axis), 1, 0 if axis is None else axis), [d.spread(shape)])
 
 
@@ -103,18 +116,35 @@ def partition(d: Draw, function: Callable[..., Any]) -> Case:
 def argsort(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=1)
     axis = d.axis(len(shape), several=False)
+    form = d.pick("axis", "default", "ties")
+    if form == "ties":  # so many that an order which is not stable shows
+        options = d.pick({"kind": "stable"}, {"stable": True})
+        ties = d.rng.integers(0, 3, (2, 64, 2)).astype(float)
+        return Case(lambda x: function(x, 1, **options), [ties])
+    if form == "default":
+        return Case(function, [d.spread(shape)])
     return Case(lambda x: function(x, axis), [d.spread(shape)])
 
 
 @domain(np.argpartition)
 def argpartition(d: Draw, function: Callable[..., Any]) -> Case:
-    return Case(lambda x: function(x, 1), [d.spread((3, 4))])
+    shape = d.pick((3, 4), (3, 2, 4))
+    axis = d.axis(len(shape), several=False)
+    if d.pick(True, False):
+        return Case(lambda x: function(x, 1), [d.spread(shape)])
+    return Case(lambda x: function(x, 1, axis), [d.spread(shape)])
 
 
 @domain(np.searchsorted)
 def searchsorted(d: Draw, function: Callable[..., Any]) -> Case:
-    side = d.pick("left", "right")
-    return Case(lambda a, v: function(a, v, side), [np.arange(5.0), d.values(d.shape())])
+    places = np.round(d.values(d.shape(min_side=1), -1, 6))  # some meet the numbers that are searched
+    form = d.pick("left", "right", "default", "sorter")
+    if form == "default":
+        return Case(function, [np.arange(5.0), places])
+    if form == "sorter":
+        sorter = d.rng.permutation(5)
+        return Case(lambda a, v: function(a, v, sorter=sorter), [np.argsort(sorter).astype(float), places])
+    return Case(lambda a, v: function(a, v, form), [np.arange(5.0), places])
 
 
 @domain(np.nonzero)
@@ -134,6 +164,11 @@ def windows(d: Draw, function: Callable[..., Any]) -> Case:
         ((5,), 5, 0),
         ((4, 3), (2, 3), None),
         ((4, 3), 2, -1),
+        ((4, 3), 2, (1,)),
+        ((4, 3), (2,), 1),
+        ((2, 4, 3), 2, 1),
+        ((2, 4, 3), 2, -2),
+        ((3, 2, 4), 2, -3),
         ((2, 4, 3), (3, 2), (1, 2)),
         ((2, 4, 3), (2, 2), (-1, 1)),
         ((5,), (2, 3), (0, 0)),
@@ -143,13 +178,32 @@ def windows(d: Draw, function: Callable[..., Any]) -> Case:
 
 @domain(indexing.fold)
 def fold(d: Draw, function: Callable[..., Any]) -> Case:
-    return Case(lambda g: function(g, (2, 3), None, (4, 4)), [d.values((3, 2, 2, 3))])
+    window, axis, shape, given = d.pick(
+        ((2, 3), None, (4, 4), (3, 2, 2, 3)),
+        (2, 1, (2, 4, 3), (2, 3, 3, 2)),
+        (2, -2, (2, 4, 3), (2, 3, 3, 2)),
+        (2, -3, (3, 2, 4), (2, 2, 4, 2)),
+        ((2, 3), (-1, 1), (2, 4, 3), (2, 2, 2, 2, 3)),
+    )
+    return Case(lambda g: function(g, window, axis, shape), [d.values(given)])
 
 
 @domain(np.convolve, np.correlate)
 def convolve(d: Draw, function: Callable[..., Any]) -> Case:
     n, m = d.draw(st.integers(1, 6)), d.draw(st.integers(1, 6))
     mode = d.pick("full", "same", "valid")
+    form = d.pick("any", "default", "shorter", "list")
+    if form == "default":
+        return Case(function, [d.values((n,)), d.values((m,))], complex_safe=function is np.convolve)
+    if form == "list":
+        numbers = [0.5, -1.5, 2.0]
+        if d.pick(True, False):
+            return Case(lambda a: function(a, numbers, mode), [d.values((n,))], complex_safe=False, widens=True)
+        return Case(lambda v: function(numbers, v, mode), [d.values((m,))], complex_safe=False, widens=True)
+    if form == "shorter":  # an even number of entries, and no more than in the other vector
+        n, m, mode = d.pick(2, 4), d.pick(4, 5, 6), d.pick("same", "same", "valid", "full")
+        if d.pick(True, False):
+            n, m = m, n
     return Case(
         lambda a, v: function(a, v, mode), [d.values((n,)), d.values((m,))], complex_safe=function is np.convolve
     )
