@@ -174,6 +174,243 @@ EXPLAINED += [
     ("reductions", "_var", "the square of a difference", ["y = np.sum(np.square(mean - a), axis, keepdims=True, ..."]),
     ("reductions", "_let_in", _FAST, ["return np.where(where, part, 0)"]),
     ("reductions", "_prod", _FAST, ["if True:..."]),
+    ("reductions", "Axis", "read by type checkers only", ["..."]),
+    *(
+        ("reductions", where, "no number gets there", lines)
+        for where, lines in {
+            "_count": ["...axis > 0 else axis) if isinstance(axis, tuple) else (axis,))))"],
+            "_one_axis": ["...axis > 0 else axis)))", "...axis > 0 else axis))), len(rest))"],
+            "_kept": ["...axis > 0 else axis) if isinstance(axis, tuple) else (axis,))]..."],
+            "_average": ["axes = (axis,) if isinstance(axis, int) else 0 if...", "...int) else -1 if isinstance..."],
+        }.items()
+    ),
+    ("reductions", "_one_axis", _SAME, ["...for i in rest), _count(a.shape, axis))), len(rest))"]),
+    (
+        "reductions",
+        "_let_in",
+        _FAST,
+        ["return part if part is True else ...", "return part if where is False else ..."],
+    ),
+    (
+        "reductions",
+        "_sum",
+        _FAST,
+        [
+            "if False:...",
+            "if not rest",
+            "if type(x) is not np.ndarray and (not rest)",
+            "if x is np.ndarray and (not rest)",
+            "if type(axis) is np.ndarray and (not rest)",
+        ],
+    ),
+    ("reductions", "_sum_rule", "not read", ["def _sum_rule(..."]),
+    ("reductions", "_mean_rule", "not read", ["def _mean_rule(...keepdims: bool=True..."]),
+    (
+        "reductions",
+        "_mean",
+        _FAST,
+        [
+            "if False:...",
+            "if x.size and x.dtype.char in 'fdgFDG' and (not rest)",
+            "if type(x) is not np.ndarray and ...",
+            "if x is np.ndarray and ...",
+            "if type(axis) is np.ndarray and ...",
+        ],
+    ),
+    (
+        "reductions",
+        "_mean",
+        "nan in both ways",
+        ["if type(x) is np.ndarray and x.dtype.char in 'fdgFDG' and (not rest)"],
+    ),
+    ("reductions", "_mean_rule", _FAST, ["if False:...", "if where is False"]),
+    ("reductions", "np.sum", _FAST, ["numpy_row(np.sum, _sum_rule)"]),
+    ("reductions", "np.mean", _FAST, ["numpy_row(np.mean, _mean_rule)"]),
+    (
+        "reductions",
+        "_extremum",
+        "a gradient gets the dtype of its argument in any case",
+        ["ties = chosen.sum(axis=axis, keepdims=keepdims)", "...astype(y.dtype)"],
+    ),
+    ("reductions", "_extremum", "nothing equals None", ["if True:..."]),
+    (
+        "reductions",
+        "_before",
+        "a gradient gets the dtype of its argument in any case",
+        ["ones = np.ones((*x.shape[:axis], 1, *x.shape[axis + 1:]))"],
+    ),
+    *(
+        (
+            "reductions",
+            where,
+            "the axis has been counted from the front",
+            ["...-1 if isinstance(axis, int) and axis < -1..."],
+        )
+        for where in ("_product_rule", "_running_product_rule")
+    ),
+    ("reductions", "_product_rule", "the long way is right for no entries as well", ["...axis > 0 else axis]"]),
+    ("reductions", "_product_rule", "there are no entries", ["return x", "return x * 2", "return x * 0"]),
+    ("reductions", "_running_product_rule", _SAME, ["n = _y.shape[axis]"]),
+    (
+        "reductions",
+        "_running_product_rule",
+        "there are no entries",
+        ["return g", "return g * 2", "return g * 0", "return (g.ravel..."],
+    ),
+    ("reductions", "_prod", _FAST, ["if where is not False"]),
+    ("reductions", "_cumsum_rule", _VECTOR, ["...np.flip(g.ravel('K')..."]),
+    ("reductions", "np", "as it is from NumPy 2.1 on", ["if np"]),
+    *(
+        ("reductions", where, _VECTOR, ["axis = axis", "axis = -1 if axis is None else axis"])
+        for where in ("_cumulative_sum", "_cumulative_prod")
+    ),
+    ("reductions", "root", "one argument: there is no broadcast to undo", ["root: ...selects=True, note='0 at 0')"]),
+    ("reductions", "_var", _FAST, ["if False:..."]),
+    ("reductions", "_average", _SAME, ["total = np.sum(weights / np.ones(a.shape, weights.dtype)..."]),
+    ("reductions", "_median", "not read", ["...overwrite_input: bool=True..."]),
+    (
+        "reductions",
+        "_nanmean",
+        "what is not let in is not read",
+        [
+            "return np.mean(a, axis, ...",
+            "...np.mean(_without_nan(a, 1), axis, ...",
+            "...np.mean(_without_nan(a, -1), axis, ...",
+        ],
+    ),
+    *(
+        ("reductions", f"np.{name}", _NARROWS, [f"numpy_row(np.{name}, None)"])
+        for name in ("argmax", "argmin", "all", "any", "count_nonzero")
+    ),
+    # shaping
+    (
+        "shaping",
+        "_expand",
+        "arrays and NumPy's numbers only get there, and broadcast_to gives the same entries",
+        [
+            "if True:...",
+            "if False:...",
+            "if type(x) is not np.ndarray or not isinstance(x, np.generic)",
+            "if not isinstance(x, np.generic)",
+            "if type(x) is not np.ndarray",
+            "if type(x) is np.ndarray and (not isinstance(x, np.generic))",
+            "if x is not np.ndarray and (not isinstance(x, np.generic))",
+            "if type(shape) is not np.ndarray and ...",
+            "if type(axis) is not np.ndarray and ...",
+            "if type(x) is not np.ndarray and ...",
+            "return np.broadcast_to(...",
+            "return x",
+        ],
+    ),
+    ("shaping", "np", "as it is from NumPy 2.1 on", ["if np"]),
+    ("shaping", "_astype", "not read: a Tensor is always another one", ["...copy: bool=False)"]),
+    *(
+        ("shaping", f, _NARROWS, [f"numpy_row({f}, lambda...{last}"])
+        for f, last in {
+            "np.reshape": "_a.shape, order))",
+            "np.ravel": "_a.shape, order))",
+            "np.broadcast_to": "_array.shape))",
+            "np.copy": ": g)",
+        }.items()
+    ),
+    (
+        "shaping",
+        "np.full_like",
+        _NARROWS,
+        ["numpy_row(np.full_like, None, lambda...unbroadcast(g, _fill_value.shape), note=..."],
+    ),
+    (
+        "shaping",
+        "_make",
+        _NARROWS,
+        ["numpy_row(_make, None, note=...", "numpy_row(_make, None, kernel=_make, note=..."],
+    ),
+    ("shaping", "_like", _NARROWS, ["return make"]),
+    ("shaping", "np.copy", "the same values, and nothing writes into a Tensor", ["lambda a: a"]),
+    ("shaping", "_rot90", "the same values, and nothing writes into a Tensor", ["...axes[1]) if k else m"]),
+    ("shaping", "_atleast.reshape", "there is one", ["return results[-1] if ..."]),
+    (
+        "shaping",
+        "_with_axes",
+        "the axes in front are added two lines below",
+        [
+            "shape = (*shape, 1)",
+            "shape = (1, *shape, 1) if shape == 1 else (*shape, 1)",
+            "shape = (1, *shape, 1) if len(shape) == 0 else (*shape, 1)",
+        ],
+    ),
+    (
+        "shaping",
+        "_transpose",
+        "every entry is written below, and the result has as many axes as its gradient",
+        ["inverse = [1] * g.ndim", "inverse = [-1] * g.ndim", "inverse = [0] * _y.ndim"],
+    ),
+    (
+        "shaping",
+        "np.swapaxes",
+        "exchanging two axes is symmetric",
+        ["lambda g, _y, _a, axis1, axis2: np.swapaxes(g, axis2, axis1)"],
+    ),
+    ("shaping", "_repeat", _VECTOR, ["a, axis = (a.reshape(-1), -1) if ..."]),
+    ("shaping", "_tile", "multiplication is symmetric", ["...for r, m in zip(shape, reps, strict=True))))"]),
+    (
+        "shaping",
+        "_pad_constant",
+        "np.pad always gives it",
+        ["...constant_values: Any=1)", "...constant_values: Any=-1)"],
+    ),
+    ("shaping", "_pad_rule", "not read", ["...constant_values: Any=1)", "...constant_values: Any=-1)"]),
+    ("shaping", "_pad_rule", "padding adds no axes", ["widths = np.broadcast_to(pad_width, (_y.ndim, 2))"]),
+    (
+        "shaping",
+        "_concatenate_rule",
+        _VECTOR,
+        [
+            "g, axis, lengths = (g, 0, [math.prod(a.shape) for a in _arrays])",
+            "g, axis, lengths = (g.reshape(-1), 1, ...",
+            "g, axis, lengths = (g.reshape(-1), -1, ...",
+        ],
+    ),
+    (
+        "shaping",
+        "_concatenate_rule",
+        "a result has as many axes as its gradient",
+        ["part = g[_ALL * (axis % _y.ndim)..."],
+    ),
+    ("shaping", "_stack_rule", "a result has as many axes as its gradient", ["return g[_ALL * (axis % _y.ndim)..."]),
+    ("shaping", "_vstack", "0 is the default", ["return np.concatenate(_pieces(tup, 2))"]),
+    (
+        "shaping",
+        "lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0)",
+        "0 is the default",
+        ["lambda ary, indices_or_sections: _split(ary, indices_or_sections)"],
+    ),
+    (
+        "shaping",
+        "lambda ary, indices_or_sections: _split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1)",
+        _VECTOR,
+        ["...-1 if ary.ndim == 1 else 1)"],
+    ),
+    (
+        "shaping",
+        "_hstack",
+        "all pieces have as many axes, and " + _VECTOR,
+        ["...pieces[-1].ndim == 1 else 1)", "return np.concatenate(pieces, -1 if ..."],
+    ),
+    (
+        "shaping",
+        "cast",
+        "a gradient gets the dtype of its argument in any case",
+        ["lambda g, _y, _x, to: g", "lambda g, _y, _x, to: g.astype(_y.dtype)"],
+    ),
+    ("shaping", "np.ravel", _VECTOR, ["...np.reshape(g.ravel('K').reshape(g.shape)..."]),
+    ("shaping", "_column_stack", "a number becomes a column as well", ["...for a in _pieces(tup, 0)], 1)"]),
+    (
+        "shaping",
+        "_append",
+        "np.concatenate takes lists as well",
+        ["return np.concatenate([a for a in ...", "...else a for a in (arr, values)], axis)"],
+    ),
     # indexing
     (
         "indexing",
@@ -250,8 +487,8 @@ EXPLAINED += [
     (
         "indexing",
         "_correlate",
-        "for mode='full' the two ways agree",
-        ["if not swapped"],
+        "for modes 'full' and 'valid' the two ways agree",
+        ["if not swapped", "if not swapped or mode == 'valid'"],
     ),
 ]
 
@@ -971,6 +1208,9 @@ class Court:
                 yield mine
             if found >= MOST_REPLAYS:
                 break
+        if not found:  # what makes the rows runs while a room is loaded, and never afterwards
+            for f in list(dict.fromkeys(near))[:6]:
+                yield self.book.of(f)
 
     def _readers(self, room: str, names: frozenset[str]) -> set[tuple[str, int]]:
         """The functions of a room that read a name given a value at its top."""

@@ -210,6 +210,13 @@ def test_long_chains_are_walked_and_freed_without_recursion_or_cycles(requires_g
         gc.enable()
 
 
+def test_a_join_of_many_is_walked_once() -> None:
+    # a rule called anew for each of n arrays, with all of them as arguments, would take n * n steps
+    x = tn.Tensor(1.0, requires_grad=True)
+    np.stack([x * float(k) for k in range(20_000)]).sum().backward()
+    assert x.grad == 20_000 * 19_999 / 2
+
+
 # What is recorded
 
 

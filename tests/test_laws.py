@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,37 @@ def test_a_stable_sort_gives_equal_entries_their_gradients_in_order(options: Any
     x, v = leaf(places), np.arange(200.0)
     (g,) = tn.gradients(np.sort(x, **options), [x], gradient=v)
     np.testing.assert_array_equal(g.numpy()[np.argsort(places, kind="stable")], v)
+
+
+EDGES = {
+    "nothing left for var": (lambda x: np.var(x, ddof=3), np.array([1.0, 2.0])),
+    "one less than nothing left for var": (lambda x: np.var(x, ddof=2), np.array([1.0])),
+    "nothing left for var where": (lambda x: np.var(x, ddof=3, where=np.arange(3) < 2), np.arange(3.0)),
+    "just nothing left for var where": (lambda x: np.var(x, ddof=2, where=np.arange(3) < 2), np.arange(3.0)),
+    "var by an axis of one entry": (lambda x: np.var(x, 0), np.ones((1, 1, 3))),
+    "var by the last axis of ones": (lambda x: np.var(x, -1), np.ones((1, 2, 1))),
+    "median of nothing": (np.median, np.ones(0)),
+    "medians of nothing": (lambda x: np.median(x, 0, keepdims=True), np.ones((0, 3))),
+    "medians of nothing on a middle axis": (lambda x: np.median(x, 1), np.ones((3, 0, 2))),
+    "medians of nothing on a far axis": (lambda x: np.median(x, -2), np.ones((3, 0, 2))),
+    "nanmax of rows of NaN": (lambda x: np.nanmax(x, 1), np.array([[np.nan, np.nan], [0.0, np.nan], [1.0, 2.0]])),
+    "nanmin of rows of NaN": (lambda x: np.nanmin(x, 1), np.array([[np.nan, np.nan], [0.0, np.nan], [1.0, 2.0]])),
+    "nanmax of zeros": (lambda x: np.nanmax(x, 0), np.zeros((2, 2))),
+    "nanmax and initial": (lambda x: np.nanmax(x, 1, initial=3.0), np.array([[np.nan, np.nan], [4.0, 2.0]])),
+    "nanmin and initial": (lambda x: np.nanmin(x, 1, initial=3.0), np.array([[np.nan, np.nan], [4.0, 2.0]])),
+    "mean in half precision": (np.mean, np.full(3000, 60, np.float16)),
+    "mean of integers": (np.mean, np.arange(6)),
+}
+
+
+@pytest.mark.parametrize("edge", list(EDGES))
+def test_edges_give_what_numpy_gives(edge: str) -> None:
+    call, x = EDGES[edge]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        y, expected = call(tn.Tensor(x)), call(x)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-14)
+    assert y.dtype == expected.dtype
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -2, -3])

@@ -379,11 +379,12 @@ def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on sta
         args, y = (node.args, node.y) if wrap is None else _wrapped(node, wrap)
         if y is None:
             y = node
-        rules: Sequence[Any] = row.rules if row.plain else _rules(node, g)
+        parts = None if row.plain else _parts(node, g, y, args)
+        rules: Sequence[Any] = row.rules
         for k, parent in enumerate(parents):
             if parent is None or parent not in useful:
                 continue
-            part = rules[k](g, y, *args, **node.kwargs)
+            part = rules[k](g, y, *args, **node.kwargs) if parts is None else parts[k]
             shape = node.shape if row.broadcasts else parent.shape
             try:
                 if part.shape != shape or part.dtype is not parent.dtype:
@@ -439,16 +440,16 @@ def _wrapped(node: Node, wrap: Callable[[Any, Any], Any]) -> tuple[tuple[Any, ..
     return args, None if node.y is None else wrap(node.y, node)
 
 
-def _rules(node: Node, g: Any) -> Sequence[Any]:
-    """One rule per argument for the rows that have one rule, or one pullback, for all."""
-    if node.row.pullback:
+def _parts(node: Node, g: Any, y: Any, args: tuple[Any, ...]) -> Sequence[Any]:
+    """The gradients for all arguments at once, of the rows that have one rule, or one pullback, for all."""
+    row = node.row
+    if row.pullback:
         return _pulled_back(node, g)
-    rule, start = node.row.rules[0], node.row.arrays.start
-    return [functools.partial(_variadic, rule, k - start) for k in range(len(node.args))]
-
-
-def _variadic(rule: Any, k: int, g: Any, y: Any, *args: Any, **kwargs: Any) -> Any:
-    return rule(g, y, k, *args, **kwargs)
+    rule: Any = row.rules[0]
+    start, parents = row.arrays.start, node.parents or ()
+    if row.splits:
+        return [*[None] * start, *rule(g, y, *args, **node.kwargs)]
+    return [None if parent is None else rule(g, y, k - start, *args, **node.kwargs) for k, parent in enumerate(parents)]
 
 
 def _pulled_back(node: Node, g: Any) -> list[Any]:
@@ -461,7 +462,7 @@ def _pulled_back(node: Node, g: Any) -> list[Any]:
             f"the pullback of {node.row.name} must return a tuple with one gradient (or None) for each of its "
             f"{count} arguments, it returned {given}"
         )
-    return [lambda *_args, part=part, **_kwargs: part for part in parts]
+    return list(parts)
 
 
 def _misfit(part: Any, shape: Any, node: Node, k: int) -> RuleError:

@@ -74,7 +74,7 @@ class Draw:
         """An axis, negative or not, a tuple of axes, or None."""
         options: list[Any] = [st.none()] if none else []
         if ndim:
-            options.append(st.integers(-ndim, ndim - 1))
+            options += [st.integers(-ndim, ndim - 1), st.sampled_from([ndim - 1, -ndim, ndim // 2])]
         if several:
             options.append(
                 st.lists(st.integers(0, ndim - 1), unique=True, max_size=ndim).map(

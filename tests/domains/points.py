@@ -140,6 +140,7 @@ POINTS = [
     Point("fmod at a multiple", np.fmod, [[6.0, -5.0], [3.0, 3.0]], [[1, 1], [-2, 1]]),
     Point("max of ties", np.max, [[1.0, 1.0, 0.0]], [[0.5, 0.5, 0]]),
     Point("max and initial", lambda x: np.max(x, initial=1), [[1.0, 1.0, 0.0]], [[1 / 3, 1 / 3, 0]]),
+    Point("max, with initial as large", lambda x: np.max(x, initial=2), [[2.0, 1.0, 0.0]], [[0.5, 0, 0]]),
     Point("max below initial", lambda x: np.max(x, initial=3), [[1.0, 1.0, 0.0]], [[0, 0, 0]]),
     Point(
         "min of ties along an axis",

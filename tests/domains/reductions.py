@@ -39,7 +39,7 @@ def seldom(d: Draw) -> bool:
 def reduction(d: Draw, function: Callable[..., Any]) -> Case:
     if seldom(d):
         return Case(function, [d.values(d.shape(min_side=int(function is np.mean)))])
-    if seldom(d):
+    if d.pick(False, False, True):
         shape = d.shape(min_side=2)
         axis, where = d.axis(len(shape)), sieve(d, shape)
         if shape and d.pick(True, False):
@@ -69,6 +69,8 @@ def extremum(d: Draw, function: Callable[..., Any]) -> Case:
     axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)}
     if seldom(d):
         return Case(function, [d.spread(shape)])
+    if seldom(d):
+        return Case(lambda x: function(x, axis), [d.spread(shape)])
     far = 1e4 if function in (np.min, np.amin) else -1e4
     options |= d.pick(
         {}, {"initial": far}, {"initial": far} | mask(d, shape), {"initial": far, "where": sieve(d, shape)}
@@ -85,6 +87,11 @@ def ptp(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.spread(shape)])
 
 
+def holes_in(d: Draw, shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros to be added, with NaN in some places, at most one on each line of two entries or more."""
+    return np.where(sieve(d, shape), 0, np.nan) if min(shape, default=0) > 1 else np.zeros(shape)
+
+
 def with_zeros(d: Draw, shape: tuple[int, ...]) -> np.ndarray:
     """Values some of which are exactly 0, where a quotient would be NaN."""
     x = np.array(d.values(shape))
@@ -97,6 +104,9 @@ def prod(d: Draw, function: Callable[..., Any]) -> Case:
     axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)}
     if seldom(d):
         return Case(function, [with_zeros(d, shape)], complex_safe=function is np.prod)
+    if function is np.nanprod and d.pick(True, False):
+        holes = holes_in(d, shape)
+        return Case(lambda x: function(x + holes.astype(x.dtype), axis), [with_zeros(d, shape)], complex_safe=False)
     if d.pick(True, False):
         options["where"] = d.rng.random(shape) < 0.6
     options |= d.pick({}, {"initial": 1.5})
@@ -143,6 +153,12 @@ def spread(d: Draw, function: Callable[..., Any]) -> Case:
     options = {"keepdims": d.pick(False, True)} | d.pick({}, {"ddof": 1}, {"correction": 1}, {"ddof": 0.5})
     if seldom(d):
         return Case(function, [d.spread(shape)], complex_safe=False)
+    if seldom(d) and function in (np.nanvar, np.nanstd):
+        holes = np.where(np.arange(shape[-1]) == 1, np.nan, 0)
+        return Case(lambda x: function(x + holes.astype(x.dtype), -1), [d.spread(shape)], complex_safe=False)
+    if seldom(d):  # one axis of several, of another length than the others
+        axis = d.pick(0, 1, -2, -3)
+        return Case(lambda x: function(x, axis=axis, **options), [d.spread((3, 4, 2))], complex_safe=False)
     if d.pick(True, False):
         shape = d.pick((4,), (4, 5), (4, 4, 4))
         options["where"], axis = sieve(d, shape), d.axis(len(shape))
@@ -154,6 +170,8 @@ def spread(d: Draw, function: Callable[..., Any]) -> Case:
         axis = -2
     if d.pick(False, True) and function in (np.var, np.std) and "where" not in options:
         mean_of = np.mean
+        if seldom(d):  # another middle than the mean
+            mean_of = np.max
         return Case(
             lambda x: function(x, axis=axis, mean=mean_of(x, axis=axis, keepdims=True), **options),
             [d.spread(shape)],
@@ -170,6 +188,8 @@ def average(d: Draw, function: Callable[..., Any]) -> Case:  # noqa: PLR0911 - o
     x = d.values(shape)
     if form == "default":
         return Case(function, [x])
+    if form == "lists" and d.pick(True, False):
+        return Case(lambda w: function([0.5, 1.5, -2.0], None, w), [d.values((3,), 0.5, 2)], widens=True)
     if form == "lists":
         weights = [0.5 + i for i in range(shape[-1])]
         return Case(lambda a: function(a, -1, weights), [x], widens=True)
@@ -230,6 +250,8 @@ def without_nan(d: Draw, function: Callable[..., Any]) -> Case:
 def position(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
     axis, keepdims = d.axis(len(shape), several=False), d.pick(False, True)
+    if seldom(d):
+        return Case(function, [d.values(shape)])
     return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.values(shape)])
 
 
@@ -237,6 +259,11 @@ def position(d: Draw, function: Callable[..., Any]) -> Case:
 def predicate(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
     axis, keepdims = d.axis(len(shape)), d.pick(False, True)
+    if seldom(d):
+        return Case(lambda x: function(x > 0), [d.values(shape)])
+    if function is not np.count_nonzero and d.pick(True, False):
+        where, most = sieve(d, shape), d.pick(0, 1.5, -1.5)
+        return Case(lambda x: function(x > most, axis, where=where), [d.values(shape)])
     return Case(lambda x: function(x > 0, axis=axis, keepdims=keepdims), [d.values(shape)])
 
 

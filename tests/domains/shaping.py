@@ -20,6 +20,8 @@ def reshape(d: Draw, function: Callable[..., Any]) -> Case:
     if math.prod(shape) and d.pick(True, False):
         target = (-1, *target[1:])
     order = d.pick("C", "F")
+    if d.pick(False, False, True):
+        return Case(lambda x: function(x, (3, -1), order="F"), [d.values((2, 3, 2))])
     if d.pick("function", "method") == "method":
         return Case(lambda x: x.reshape(target), [d.values(shape)])
     return Case(lambda x: function(x, target, order=order), [d.values(shape)])
@@ -27,12 +29,16 @@ def reshape(d: Draw, function: Callable[..., Any]) -> Case:
 
 @domain(np.ravel)
 def ravel(d: Draw, function: Callable[..., Any]) -> Case:
-    order = d.pick("C", "F")
+    order = d.pick("C", "F", "default")
+    if order == "default":
+        return Case(function, [d.values(d.shape())])
     return Case(lambda x: function(x, order), [d.values(d.shape())])
 
 
 @domain(np.atleast_1d, np.atleast_2d, np.atleast_3d)
 def atleast(d: Draw, function: Callable[..., Any]) -> Case:
+    if d.pick(False, False, True):
+        return Case(lambda x: function(x, [0.5, 1.5])[1] + x, [d.values(())], widens=True)
     if d.pick(True, False):
         return Case(lambda x, y: function(x, y)[1], [d.values(d.shape()), d.values(d.shape())])
     return Case(function, [d.values(d.shape())])
@@ -56,8 +62,8 @@ def flip(d: Draw, function: Callable[..., Any]) -> Case:
 def roll(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=1)
     axis = d.axis(len(shape), several=False)
-    if d.pick(True, False):
-        shift, axis = (1, -2), (0, -1)
+    if d.pick(False, False, True):
+        shift, axis = d.pick(((1, -2), (0, -1)), ((2, 1), -1), (1, (0, -1)))
     else:
         shift = d.draw(st.integers(-5, 5))
     return Case(lambda x: function(x, shift, axis), [d.values(shape)])
@@ -67,6 +73,8 @@ def roll(d: Draw, function: Callable[..., Any]) -> Case:
 def rot90(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=2)
     k, axes = d.draw(st.integers(-3, 5)), d.pick((0, 1), (1, 0), (-1, 0))
+    if d.pick(False, False, True):
+        return Case(function, [d.values(shape)])
     return Case(lambda x: function(x, k, axes), [d.values(shape)])
 
 
@@ -93,12 +101,21 @@ def tile(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(lambda x: function(x, reps), [d.values(d.shape())])
 
 
+PADS_BY_NAME = np.lib.NumpyVersion(np.__version__) >= "2.2.0"  # a dict of widths
+
+
 @domain(np.pad)
 def pad(d: Draw, function: Callable[..., Any]) -> Case:
-    mode = d.pick("constant", "edge", "reflect", "symmetric", "wrap")
+    mode = d.pick("constant", "constant", "edge", "reflect", "symmetric", "wrap")
     shape = d.shape(min_dims=1, max_dims=2, min_side=0 if mode == "constant" else 2)
     width = d.pick(1, (1, 2), [(2, 0)] + [(0, 3)] * (len(shape) - 1))
     options = {"constant_values": d.pick(0, 2.5)} if mode == "constant" else {}
+    form = d.pick("axes", "default", "named") if mode == "constant" else d.pick("axes", "axes", "named")
+    if form == "default":
+        return Case(lambda x: function(x, width), [d.values(shape)])
+    if form == "named" and PADS_BY_NAME:
+        named = d.pick({-1: (1, 2)}, {0: 2}, {1: (0, 3), 0: 1}, {1: (2, 1)}, {-2: 1})
+        return Case(lambda x: function(x, named, mode, **options), [d.values((2, 3))])
     return Case(lambda x: function(x, width, mode, **options), [d.values(shape)])
 
 
@@ -111,6 +128,8 @@ def pad_constant(d: Draw, function: Callable[..., Any]) -> Case:
 def joined(d: Draw, function: Callable[..., Any]) -> Case:
     n = d.draw(st.integers(1, 3))
     shapes = d.pick([(n,), (n,)], [(n, 2), (n, 2), (n, 2)], [(n,)])
+    if d.pick(False, False, True):
+        return Case(lambda x: function([x, [0.5] * n]), [d.values((n,))], widens=True)
     if function is not np.column_stack:
         shapes = d.pick(shapes, [(n, 2, 2)] * 2, [(), ()])
     return Case(lambda *xs: function(xs), [d.values(s) for s in shapes])
@@ -120,17 +139,25 @@ def joined(d: Draw, function: Callable[..., Any]) -> Case:
 def append(d: Draw, function: Callable[..., Any]) -> Case:
     if d.pick(True, False):
         return Case(function, [d.values(d.shape()), d.values(d.shape())])
-    return Case(lambda a, b: function(a, b, axis=1), [d.values((2, 3)), d.values((2, 1))])
+    if d.pick(True, False):
+        return Case(lambda a: function(a, [0.5, -1.5]), [d.values(d.shape())], widens=True)
+    axis = d.pick(1, -1, 0, -2)
+    second = (2, 1) if axis in (1, -1) else (4, 3)
+    return Case(lambda a, b: function(a, b, axis=axis), [d.values((2, 3)), d.values(second)])
 
 
 @domain(np.split, np.array_split, np.vsplit, np.hsplit, np.dsplit)
 def split(d: Draw, function: Callable[..., Any]) -> Case:
     sections, which = d.pick(2, [1, 3], (2,)), d.pick(0, -1)
     if function in (np.split, np.array_split):
-        axis = d.pick(0, 1, -1)
+        axis = d.pick(0, 1, -1, -2)
         if function is np.array_split:
             sections = d.pick(sections, 3)
-        return Case(lambda x: function(x, sections, axis)[which], [d.values((4, 4))])
+        if d.pick(False, False, True):
+            return Case(lambda x: function(x, sections)[which], [d.values((4, 6))])
+        return Case(lambda x: function(x, sections, axis)[which], [d.values((4, 6))])
+    if function is np.hsplit and d.pick(True, False):
+        return Case(lambda x: function(x, sections)[which], [d.values((4,))])
     return Case(lambda x: function(x, sections)[which], [d.values((4, 4, 4))])
 
 
@@ -138,12 +165,17 @@ if hasattr(np, "unstack"):
 
     @domain(np.unstack)
     def unstack(d: Draw, function: Callable[..., Any]) -> Case:
-        axis, which = d.pick(0, 1, -1), d.pick(0, -1)
+        axis, which = d.pick(0, 1, -1, -2), d.pick(0, -1)
+        if d.pick(False, False, True):
+            return Case(lambda x: function(x)[which], [d.values((2, 3))])
         return Case(lambda x: function(x, axis=axis)[which], [d.values((2, 3))])
 
     @domain(np.astype)
     def astype(d: Draw, function: Callable[..., Any]) -> Case:
-        return Case(lambda x: function(x, x.dtype), [d.values(d.shape())])
+        options = d.pick({}, {"copy": True})
+        return Case(
+            lambda x: function(x, np.result_type(x.dtype, np.longdouble), **options), [d.values(d.shape())], widens=True
+        )
 
 
 @domain(np.zeros_like, np.ones_like)
@@ -160,8 +192,11 @@ def empty_like(d: Draw, function: Callable[..., Any]) -> Case:
 @domain(np.full_like)
 def full_like(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape()
+    options = d.pick({}, {"shape": (2, 3)})
     # NumPy asks the first argument alone whether it is a Tensor
-    return Case(lambda value: function(np.broadcast_to(value, shape), value), [d.values(())])
+    if d.pick(True, False):
+        return Case(lambda value: function(np.broadcast_to(value - 1, (2, 4, 3)), value), [d.values((4, 3))])
+    return Case(lambda value: function(np.broadcast_to(value - 1, shape), value, **options), [d.values(())])
 
 
 @domain(np.transpose)
@@ -205,6 +240,8 @@ def broadcast_to(d: Draw, function: Callable[..., Any]) -> Case:
 
 @domain(shaping.expand)
 def expand(d: Draw, function: Callable[..., Any]) -> Case:
+    if d.pick(False, False, True):
+        return Case(lambda x: function(x, (2, 4, 3)), [d.values(d.pick((3,), (4, 1), (2, 1, 3)))])
     shape = d.shape()
     axis, keepdims = d.axis(len(shape)), d.pick(False, True)
     small = np.sum(np.zeros(shape), axis=axis, keepdims=keepdims).shape
@@ -213,7 +250,7 @@ def expand(d: Draw, function: Callable[..., Any]) -> Case:
 
 @domain(shaping.cast)
 def cast(d: Draw, function: Callable[..., Any]) -> Case:
-    return Case(lambda x: function(x, x.dtype), [d.values(d.shape())])
+    return Case(lambda x: function(x, np.result_type(x.dtype, np.longdouble)), [d.values(d.shape())], widens=True)
 
 
 @domain(np.concatenate)
@@ -224,6 +261,8 @@ def concatenate(d: Draw, function: Callable[..., Any]) -> Case:
     shapes = [
         (*shape[: axis % len(shape)], n, *shape[axis % len(shape) + 1 :]) if axis is not None else (n,) for n in lengths
     ]
+    if d.pick(False, False, True):
+        return Case(lambda *arrays: function(arrays), [d.values((n, 2)) for n in lengths])
     return Case(lambda *arrays: function(arrays, axis=axis), [d.values(s) for s in shapes])
 
 
@@ -232,4 +271,6 @@ def stack(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape()
     axis = d.draw(st.integers(-len(shape) - 1, len(shape)))
     count = d.draw(st.integers(1, 3))
+    if d.pick(False, False, True):
+        return Case(lambda *arrays: function(list(arrays)), [d.values(shape) for _ in range(count)])
     return Case(lambda *arrays: function(list(arrays), axis), [d.values(shape) for _ in range(count)])

@@ -217,29 +217,31 @@ def _concatenate(axis: int | None, *arrays: Any) -> Any:
     return np.concatenate(arrays, axis=axis)
 
 
-def _concatenate_rule(g: Any, _y: Any, k: int, axis: int | None, *_arrays: Any) -> Any:
+def _concatenate_rule(g: Any, _y: Any, axis: int | None, *_arrays: Any) -> list[Any]:
     if axis is None:
         g, axis, lengths = g.reshape(-1), 0, [math.prod(a.shape) for a in _arrays]
     else:
         lengths = [a.shape[axis] for a in _arrays]
-    start = sum(lengths[:k])
-    part = g[_ALL * (axis % g.ndim) + (slice(start, start + lengths[k]),)]
-    return part.reshape(_arrays[k].shape)
+    before = _ALL * (axis % g.ndim)
+    ends = itertools.accumulate(lengths)
+    parts = [g[(*before, slice(end - n, end))] for n, end in zip(lengths, ends, strict=True)]
+    return [part.reshape(a.shape) for part, a in zip(parts, _arrays, strict=True)]
 
 
 def _bind_concatenate(arrays: Any, axis: int | None = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (axis, *arrays), {}
 
 
-numpy_row(np.concatenate, _concatenate_rule, kernel=_concatenate, variadic=True, bind=_bind_concatenate)
+numpy_row(np.concatenate, _concatenate_rule, kernel=_concatenate, variadic=True, splits=True, bind=_bind_concatenate)
 
 
 def _stack(axis: int, *arrays: Any) -> Any:
     return np.stack(arrays, axis=axis)
 
 
-def _stack_rule(g: Any, _y: Any, k: int, axis: int, *_arrays: Any) -> Any:
-    return g[_ALL * (axis % g.ndim) + (k,)]
+def _stack_rule(g: Any, _y: Any, axis: int, *_arrays: Any) -> list[Any]:
+    before = _ALL * (axis % g.ndim)
+    return [g[(*before, k)] for k in range(len(_arrays))]
 
 
 def _bind_stack(arrays: Any, axis: int = 0) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -250,7 +252,7 @@ def _bind_stack(arrays: Any, axis: int = 0) -> tuple[tuple[Any, ...], dict[str, 
     return (axis, *arrays), {}
 
 
-numpy_row(np.stack, _stack_rule, kernel=_stack, variadic=True, bind=_bind_stack)
+numpy_row(np.stack, _stack_rule, kernel=_stack, variadic=True, splits=True, bind=_bind_stack)
 
 
 def _pieces(arrays: Any, ndim: int) -> list[Any]:

@@ -69,6 +69,7 @@ class Row:
     rules : one per array argument, None where no gradient flows; for a variadic row, one in all
     broadcasts : the rules return the result's shape, and the engine sums to the argument's
     variadic : the one rule is ``rule(g, y, k, *args)``, k counting the arrays of its ``*args``
+    splits : the one rule of a variadic row is ``rule(g, y, *args)`` and gives a list, one gradient an array
     pullback : the kernel brings its own backward pass (first order only)
     bind : turns the call as users write it into the kernel's positional form
     selects : some entries get a gradient of exactly 0 because they were not taken (where, getitem)
@@ -90,6 +91,7 @@ class Row:
         "pullback",
         "rules",
         "selects",
+        "splits",
         "variadic",
     )
 
@@ -102,6 +104,7 @@ class Row:
         name: str,
         broadcasts: bool = False,
         variadic: bool = False,
+        splits: bool = False,
         pullback: bool = False,
         bind: Callable[..., tuple[tuple[Any, ...], dict[str, Any]]] | None = None,
         selects: bool = False,
@@ -114,6 +117,7 @@ class Row:
         self.name = name
         self.broadcasts = broadcasts
         self.variadic = variadic
+        self.splits = splits
         self.pullback = pullback
         self.bind = bind
         self.selects = selects
@@ -124,6 +128,11 @@ class Row:
 
     def __repr__(self) -> str:
         return f"<Row {self.name}>"
+
+    @property
+    def lead(self) -> int:
+        """How many parameters of a rule stand before the function's own: g, y, and k where there is one."""
+        return 3 if self.variadic and not self.splits else 2
 
     @functools.cached_property
     def active(self) -> int:
@@ -139,7 +148,7 @@ class Row:
         drop = 0
         for rule in self.rules:
             if rule is not None:
-                source, drop = rule, 3 if self.variadic else 2
+                source, drop = rule, self.lead
                 break
         positional, keywords, rest = _parameters(source)
         return (
@@ -166,7 +175,7 @@ class Row:
                 continue
             positional, _, rest = _parameters(rule)
             y = y or not positional[1].startswith("_")
-            names = positional[3 if self.variadic else 2 :]
+            names = positional[self.lead :]
             for k in range(count):
                 name = names[k] if k < len(names) else rest or "_"
                 args[k] = args[k] or not name.startswith("_")
