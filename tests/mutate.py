@@ -71,6 +71,7 @@ _TIE = "where the two are equal the tie has been decided before"
 _SAME = "the two have the same shape, dtype or values there"
 _ROUNDS = "0 divided by anything is 0: only that it is no division by 0 matters"
 _FAST = "a shorter way to the same numbers"
+_DTYPE = "a gradient gets the dtype of its argument in any case"
 _VECTOR = "a vector has one axis"
 _NARROWS = "a kernel of its own only narrows the keywords: what is refused is tested by name"
 
@@ -174,6 +175,214 @@ EXPLAINED += [
     ("reductions", "_var", "the square of a difference", ["y = np.sum(np.square(mean - a), axis, keepdims=True, ..."]),
     ("reductions", "_let_in", _FAST, ["return np.where(where, part, 0)"]),
     ("reductions", "_prod", _FAST, ["if True:..."]),
+    ("matrices", "_norm", "np.linalg.norm always gives it", ["def _norm(...keepdims: bool=True)"]),
+    ("matrices", "_norm_rule", "not read", ["def _norm_rule(...keepdims: bool=True)"]),
+    (
+        "matrices",
+        "_norm_rule",
+        "what stands there is replaced by 0 in the next line",
+        ["ratio = np.abs(x) / safe"],
+    ),
+    *(
+        ("matrices", where, "no number gets there", [f"...{part} if isinstance(axis, tuple) else ..."])
+        for where, part in (
+            ("_linalg_norm", "axis > 0 else axis)"),
+            ("_linalg_norm", "axis < -1 else axis)"),
+            ("_linalg_vector_norm", "axis > 0 else axis)"),
+        )
+    ),
+    (
+        "matrices",
+        "_linalg_norm",
+        "only the refusal of more than two axes is left out",
+        [
+            "if ord is None",
+            "if ord is None and (ord is None or len(axes) <= 2)",
+            "if ord is None and (axis is None or len(axes) <= 3)",
+            "if True:...return _matrix_norm(x, ord, axes, keepdims)",
+        ],
+    ),
+    (
+        "matrices",
+        "_linalg_norm",
+        "NumPy takes one axis as a number as well, and None is None",
+        [
+            "return norm(x, None, axis, keepdims)",
+            "return norm(x, None, axis if ord is None else axes, keepdims)",
+            "return norm(x, None, ord if axis is None else axes, keepdims)",
+            "return norm(x, None, (...) if axis is None else axes, keepdims)",
+        ],
+    ),
+    (
+        "matrices",
+        "_vector_norm",
+        _FAST,
+        [
+            "if p in (0, np.inf, -np.inf)",
+            "return norm(x, float(p), axis, keepdims)",
+            "return norm(x, None if p == 1 else float(p), axis, keepdims)",
+        ],
+    ),
+    ("matrices", "_linalg_vector_norm", "NumPy counts from the end as well", ["several = tuple((i for i in several))"]),
+    ("reductions", "_var", _FAST, ["if where is False"]),
+    (
+        "reductions",
+        "_var",
+        "all axes have one entry there",
+        ["...np.squeeze(y, axis)", "...np.squeeze(y, tuple(range(a.ndim)) if a is None else axis)"],
+    ),
+    (
+        "reductions",
+        "_nan_extremum.reduce",
+        "matters where there is nothing to choose from: NumPy refuses that without initial=",
+        ["...keepdims=keepdims, initial=initial, where=where)"],
+    ),
+    (
+        "reductions",
+        "_nanvar",
+        "what is not let in is not read",
+        ["return _var(_without_nan(a, 1), axis, ...", "return _var(_without_nan(a, -1), axis, ..."],
+    ),
+    ("decompositions", "_t", "exchanging two axes is symmetric", ["return np.swapaxes(x, -2, -1)"]),
+    *(
+        ("decompositions", where, _DTYPE, lines)
+        for where, lines in {
+            "_halved_triangle": ["weights = np.tri(n) - ...", "...- np.eye(n) / 2"],
+            "_cofactors": ["...% 2))", "...% 2)).astype(y.dtype)"],
+            "_eigh": ["...np.eye(w.shape[-1]) + ..."],
+            "_eigvalsh": ["...np.eye(a.shape[-1])...", "...np.eye(_y.shape[-1], dtype=a.dtype)..."],
+            "_svd_rule": ["...np.eye(s.shape[-1])"],
+            "_svd_hermitian": ["signs = np.take_along_axis(np.where(w < 0, -1, 1), order, axis=-1)"],
+        }.items()
+    ),
+    *(
+        ("decompositions", where, "a tuple of gradients is no array", ["...(g.ravel('K')..."])
+        for where in ("_slogdet", "_eigh", "_svd_rule")
+    ),
+    ("decompositions", "_fold", "what a product gives lies in order C", ["return ((g.ravel('K')..."]),
+    (
+        "decompositions",
+        "_reciprocal",
+        "what stands there is replaced by 0",
+        ["return np.where(zero, 0, 1 / x)", "return np.where(zero, 0, 1 / np.where(zero, 0, x))"],
+    ),
+    ("decompositions", "_solve_b", "there is one", ["...g[..., None])[..., -1], _b.shape)"]),
+    ("decompositions", "_solve_b", _VECTOR, ["...(g.ravel('K')...[..., None])[..., 0], _b.shape)"]),
+    ("decompositions", "_cofactors", _FAST, ["if True:...", "if False:...", "if n <= 5"]),
+    ("decompositions", "_cofactors", "floats choose and sort as bools do", ["eye = np.eye(n)"]),
+    (
+        "decompositions",
+        "_cofactors",
+        "a square matrix, of which so few entries are sorted stably in any case",
+        [
+            "others = np.argsort(eye, kind='stable')...",
+            "others = np.argsort(eye, axis=-1)...",
+            "others = np.argsort(eye, axis=1, kind='stable')...",
+        ],
+    ),
+    (
+        "decompositions",
+        "_cofactors",
+        "the same for n > 0, and no rows for n = 0",
+        ["...[:, :max(0, n - 1)]", "...[:, :n - 1]", "...[:, :max(n - 1, -1)]"],
+    ),
+    (
+        "decompositions",
+        "_cofactors",
+        "1 and -1 are their own inverses",
+        ["return minors / ...", "sign = np.linalg.det(u) / np.linalg.det(vh)"],
+    ),
+    (
+        "decompositions",
+        "_cholesky",
+        "the lower triangle of the product reads that of g only, and all three have the same shape and dtype",
+        [
+            "half = np.linalg.solve(_t(y), np.matmul(_t(y), g) * _halved_triangle(g))",
+            "...* _halved_triangle(y))",
+            "...* _halved_triangle(_a))",
+        ],
+    ),
+    (
+        "decompositions",
+        "_svd_rule",
+        "for square matrices what leaves the space that U spans is 0",
+        ["if _a.shape[-2] >= _a.shape[-1]"],
+    ),
+    (
+        "decompositions",
+        "_linalg_svd",
+        "for square matrices the same, and only the refusal of others is left out",
+        ["def _linalg_svd(a: Any, full_matrices: bool=False..."],
+    ),
+    (
+        "decompositions",
+        "_linalg_svd",
+        "the last axis is the default",
+        ["...np.sort(np.abs(np.linalg.eigvalsh(a)))[..."],
+    ),
+    (
+        "decompositions",
+        "_svd_hermitian",
+        "the last axis is the default",
+        ["...astype(a.dtype), order)", "...np.abs(w), order)", "...order[..., None, :])"],
+    ),
+    ("decompositions", "_svd_hermitian", "only the type is asked for", ["...np.eye(2)))", "...np.eye(0)))"]),
+    ("decompositions", "_svd_hermitian", "1 and -1 are their own inverses", ["...u / signs..."]),
+    ("elementwise", "np.nan_to_num", "not read", ["...copy=False, nan=0.0...", "...copy=True, nan=1.0..."]),
+    *(
+        ("elementwise", where, "one argument: there is no broadcast to undo", lines)
+        for where, lines in {
+            "np.sinc": ["numpy_row(np.sinc, _sinc)", "numpy_row(np.sinc, _sinc, broadcasts=False)"],
+            "sigmoid": ["...name='sigmoid')", "...broadcasts=False)"],
+            "relu": ["...name='relu', selects=True...", "...broadcasts=False..."],
+            "alias": ["...name='alias')", "...broadcasts=False)"],
+        }.items()
+    ),
+    *(
+        ("elementwise", where, "the length is symmetric", lines)
+        for where, lines in {
+            "np.arctan": ["...length(1, x)..."],
+            "np.arcsinh": ["...length(1, x)"],
+            "np.arctan2": ["...length(b, a)..."],
+            "_length": ["...np.result_type(b, a)...", "return np.hypot(b, a)..."],
+        }.items()
+    ),
+    *(
+        ("elementwise", where, "a tuple of gradients is no array", ["...(g.ravel('K')..."])
+        for where in ("np.modf", "np.divmod")
+    ),
+    ("elementwise", "_keep_zero", _FAST, ["return np.where(lost & (g == 0), 0, part)"]),
+    ("elementwise", "_above", "maximum is symmetric", ["return x if low is None else np.maximum(low, x)"]),
+    (
+        "elementwise",
+        "_sinc",
+        "at the limit both formulas are right, and what the other one gives there is not taken",
+        [
+            "near = (u >= -1) & (u < 1)",
+            "near = (u > -1) & (u <= 1)",
+            "v = u",
+            "v = np.where(near, u, 1)",
+            "v = np.where(near, u, -1)",
+            "w = u",
+            "w = np.where(near, 2, u)",
+            "w = np.where(near, 0, u)",
+            "...np.where(turn <= 0, 0.5 + turn, 0.5 - turn)...",
+        ],
+    ),
+    (
+        "elementwise",
+        "_sinc",
+        "the sum broadcasts, and its first term is below the last digit",
+        ["series = 0", "for k in range(12, 0, -1)"],
+    ),
+    ("linalg", "np", "as it is from NumPy 2.2 on", ["if np"]),
+    *(
+        ("linalg", where, "exchanging two axes is symmetric", ["...np.swapaxes(" + x + ", -2, -1)..."])
+        for where, x in (("_matmul_a", "b"), ("_matmul_b", "a"), ("_matvec_x", "a"))
+    ),
+    ("linalg", "_placed", "only its shape and dtype are read", ["...np.ones((), x.dtype)..."]),
+    ("linalg", "_dot_a", "a result has as many axes as its gradient", ["axes = list(range(_a.ndim - 1, _y.ndim))"]),
+    ("linalg", "_matmul_b", _FAST, ["if False:...return np.dot(a.T, g)"]),
     ("reductions", "Axis", "read by type checkers only", ["..."]),
     *(
         ("reductions", where, "no number gets there", lines)
@@ -1152,7 +1361,7 @@ def _limited(seconds: float) -> Iterator[None]:
         raise TimeoutError("too slow")
 
     held = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again, should a callback swallow the first
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ sign of it), LOUD (an error from NumPy that nobody understands), MILD (surprisin
 
 from __future__ import annotations
 
+import copy
 import random
 import threading
 import time
@@ -789,3 +790,81 @@ def test_losses_that_are_none():
     alone = parameter(3.0)
     assert compile(lambda: alone)().item() == 3
     assert alone.grad.tolist() == [1]
+
+
+class Normed(tn.nn.Module):
+    """Keeps a running mean: a buffer that its forward rebinds."""
+
+    def __init__(self) -> None:
+        self.w = tn.nn.Parameter(np.ones(2))
+        self.mean = tn.Tensor(np.zeros(2))
+
+    def forward(self, x):
+        m = self.mean
+        if self.training:
+            m = x.mean(axis=0)
+            self.mean = self.mean * 0.9 + m * 0.1
+        return (((x - m) * self.w) ** 2).sum()
+
+
+def test_the_first_eval_of_a_module_with_buffers_is_noticed() -> None:
+    """Rated high: `training` is a class attribute until the first eval() puts it on the module."""
+    x = np.arange(8.0).reshape(4, 2)
+    compiled, eager = Normed(), Normed()
+    step = tn.compile(compiled)
+    for module, call in ((compiled, step), (eager, eager)):
+        call(x)
+        module.eval()
+        module.result = call(x).item()
+    assert compiled.result == pytest.approx(eager.result, rel=1e-12)
+    np.testing.assert_allclose(compiled.mean.data, eager.mean.data)
+
+
+def test_new_and_equal_looking_entries_are_changes() -> None:
+    """Rated high: a dict beside a mask or a frozen Tensor, numbers that are equal and of another type."""
+    w = tn.Tensor(np.ones((3, 2)), requires_grad=True)
+    x = np.ones((4, 3), np.float32)
+    held = {"mask": tn.Tensor(np.ones(2)), "p": w}
+    step = tn.compile(lambda x: ((x @ held["p"] * held["mask"]) ** 2).sum() * held.get("scale", 1.0))
+    before = step(x).item()
+    held["scale"] = 10.0
+    assert step(x).item() == pytest.approx(10 * before)
+
+    number = {"a": 2.0}
+    w32 = tn.Tensor(np.ones((3, 2), np.float32), requires_grad=True)
+    scaled = tn.compile(lambda x: ((x @ w32) * number["a"]).sum())
+    assert scaled(x).dtype == np.float32
+    number["a"] = np.float64(2.0)
+    assert scaled(x).dtype == np.float64
+
+    first, second = (tn.Tensor(np.ones(1), requires_grad=True) for _ in range(2))
+    lists = {"l": [first]}
+    chosen = tn.compile(lambda x: (x.sum() * lists["l"][0]).sum())
+    chosen(x)
+    first.grad = None
+    lists["l"] = [second]
+    chosen(x)
+    assert first.grad is None
+    assert second.grad is not None
+
+
+def test_a_copied_module_gets_programs_of_its_own() -> None:
+    """Rated high: a module that holds its compiled step, copied."""
+
+    class Trained(tn.nn.Module):
+        def __init__(self) -> None:
+            self.layer = tn.nn.Linear(3, 1, rng=np.random.default_rng(0))
+            self.step = tn.compile(self.loss)
+
+        def loss(self, x):
+            return (self.layer(x) ** 2).sum()
+
+    x = np.ones((4, 3))
+    original = Trained()
+    original.step(x)
+    original.zero_grad()
+    twin = copy.deepcopy(original)
+    twin.layer.weight.data = twin.layer.weight.data * 10
+    assert twin.step(x).item() == pytest.approx(twin.loss(x).item())
+    assert original.layer.weight.grad is None
+    assert twin.layer.weight.grad is not None

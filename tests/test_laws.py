@@ -252,6 +252,9 @@ EDGES = {
     "nanmax of zeros": (lambda x: np.nanmax(x, 0), np.zeros((2, 2))),
     "nanmax and initial": (lambda x: np.nanmax(x, 1, initial=3.0), np.array([[np.nan, np.nan], [4.0, 2.0]])),
     "nanmin and initial": (lambda x: np.nanmin(x, 1, initial=3.0), np.array([[np.nan, np.nan], [4.0, 2.0]])),
+    "norm of order 0": (lambda x: np.linalg.norm(x, 0, 1, keepdims=True), np.array([[1, 0]], np.float32)),
+    "norm of order 0 along the first axis": (lambda x: np.linalg.norm(x, 0, 0, keepdims=True), np.eye(2)),
+    "norm of order 0 of a vector": (lambda x: np.linalg.norm(x, 0, 1), np.eye(2)),
     "mean in half precision": (np.mean, np.full(3000, 60, np.float16)),
     "mean of integers": (np.mean, np.arange(6)),
 }

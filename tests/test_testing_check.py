@@ -296,3 +296,24 @@ def test_three_way_comparison_names_the_odd_one_out() -> None:
     assert compare(np.sin, x, rule=wrong).startswith("the rule is wrong")
     assert compare(odd, x, rule=right).startswith("the framework is wrong")
     assert compare(odd, x, rule=wrong).startswith("the rule and the framework agree")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_mean_far_from_zero_is_no_kink(seed) -> None:
+    def layer_norm(x):
+        s = x.std()
+        h = (x - x.mean()) / s
+        return h, lambda g: ((g - g.mean() - h * (g * h).mean()) / s,)
+
+    x = np.random.default_rng(seed).normal(size=7) + 100
+    assert gradient_report(lambda x: layer_norm(x)[0], x, rule=layer_norm).ok
+
+
+def test_inputs_that_are_no_arrays_are_passed_on_when_a_gradient_is_wrong() -> None:
+    def drop(x, generator):
+        mask = generator.random(x.shape) > 0.5
+        return x * mask * 2, lambda g: (g * mask, None)
+
+    x = np.random.default_rng(0).standard_normal(20)
+    report = gradient_report(lambda *a: drop(*a)[0], x, np.random.default_rng(3), rule=drop)
+    assert not report.ok

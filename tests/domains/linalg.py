@@ -51,6 +51,8 @@ def with_axes(
 @domain(np.matmul)
 def matmul(d: Draw, function: Callable[..., Any]) -> Case:
     a, b = matmul_shapes(d)
+    if d.pick(False, False, True):  # vectors and stacks with entries
+        a, b = d.pick(((3,), (2, 3, 4)), ((2, 4, 3), (3,)), ((3,), (3, 2)), ((2, 3), (3,)))
     if min(len(a), len(b)) == 1:
         return Case(function, [d.values(a), d.values(b)])
     return with_axes(d, function, (a, b), (2, 2, 2))
@@ -202,6 +204,7 @@ def on_diagonal(d: Draw, function: Callable[..., Any]) -> Case:
     if d.pick(True, False, False):
         return Case(lambda x: function(x, shape), [d.values(np.diagonal(np.empty(shape)).shape)])
     small = np.diagonal(np.empty(shape), offset, axis1, axis2).shape
+    axis1, axis2 = axis1 - d.pick(0, len(shape)), axis2 - d.pick(0, len(shape))
     return Case(lambda x: function(x, shape, offset, axis1, axis2), [d.values(small)])
 
 
@@ -268,7 +271,7 @@ def solve(d: Draw, function: Callable[..., Any]) -> Case:
 def symmetric(d: Draw, low: float, high: float, *, upper: bool) -> np.ndarray:
     """Symmetric matrices with eigenvalues well apart, and something else in the triangle that is not read."""
     n = d.draw(st.integers(0, 4))
-    lead = d.pick((), (2,), (2, 1))
+    lead = d.pick((), (2,), (2, 1), (2, 3))
     q = orthogonal(d, lead, n)
     w = np.linspace(low, high, n) + d.rng.uniform(-0.1, 0.1, (*lead, n))
     a = (q * w[..., None, :]) @ np.swapaxes(q, -1, -2)
@@ -317,7 +320,7 @@ def eigvalsh(d: Draw, function: Callable[..., Any]) -> Case:
 def rectangular(d: Draw, min_side: int = 0) -> np.ndarray:
     """Matrices with singular values well apart from each other and from 0."""
     n, m = d.draw(st.integers(min_side, 4)), d.draw(st.integers(min_side, 4))
-    lead = d.pick((), (2,), (2, 1))
+    lead = d.pick((), (2,), (2, 1), (2, 3))
     k = min(n, m)
     s = np.linspace(1.0, 3.0, k) + d.rng.uniform(-0.1, 0.1, (*lead, k))
     a = (orthogonal(d, lead, n)[..., :k] * s[..., None, :]) @ orthogonal(d, lead, m)[..., :k, :]
@@ -540,6 +543,8 @@ def linalg_norm(d: Draw, function: Callable[..., Any]) -> Case:
         shape, order = d.shape(1, 3, 1), d.pick(*VECTOR_ORDERS)
         axis = d.axis(len(shape), none=False, several=False)
         axis = d.pick(axis, (axis,))
+        if d.pick(True, False):
+            shape, axis = (3, 4, 2), d.pick(1, 2, -1, -2, -3)
         return Case(lambda x: function(x, order, axis, keepdims), [graded(d, shape)], complex_safe=False)
     order = d.pick(*MATRIX_ORDERS)
     if form == "flat matrix":
@@ -582,7 +587,7 @@ def cond(d: Draw, function: Callable[..., Any]) -> Case:
 @domain(np.linalg.svd)
 def linalg_svd(d: Draw, function: Callable[..., Any]) -> Case:
     hermitian = d.pick(False, False, True)
-    a = symmetric(d, -1.0, 4.0, upper=False) if hermitian else rectangular(d)
+    a = symmetric(d, -3.0, 4.0, upper=False) if hermitian else rectangular(d)
     options: dict[str, Any] = {"hermitian": True} if hermitian else {}
     if d.pick(True, False):
         return Case(lambda a: function(a, compute_uv=False, **options), [a], complex_safe=False, long_double=False)

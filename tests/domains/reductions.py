@@ -39,6 +39,10 @@ def seldom(d: Draw) -> bool:
 def reduction(d: Draw, function: Callable[..., Any]) -> Case:
     if seldom(d):
         return Case(function, [d.values(d.shape(min_side=int(function is np.mean)))])
+    if d.pick(False, False, True):  # one axis of several, each of another length
+        shape, axis = (3, 4, 2), d.pick(0, 1, 2, -1, -2, -3)
+        options = d.pick({}, {"where": sieve(d, shape)})
+        return Case(lambda x: function(x, axis, **options), [d.values(shape)])
     if d.pick(False, False, True):
         shape = d.shape(min_side=2)
         axis, where = d.axis(len(shape)), sieve(d, shape)
@@ -169,9 +173,7 @@ def spread(d: Draw, function: Callable[..., Any]) -> Case:
     elif len(shape) > 1:
         axis = -2
     if d.pick(False, True) and function in (np.var, np.std) and "where" not in options:
-        mean_of = np.mean
-        if seldom(d):  # another middle than the mean
-            mean_of = np.max
+        mean_of = d.pick(np.mean, np.max)  # another middle than the mean as well
         return Case(
             lambda x: function(x, axis=axis, mean=mean_of(x, axis=axis, keepdims=True), **options),
             [d.spread(shape)],
@@ -194,6 +196,7 @@ def average(d: Draw, function: Callable[..., Any]) -> Case:  # noqa: PLR0911 - o
         weights = [0.5 + i for i in range(shape[-1])]
         return Case(lambda a: function(a, -1, weights), [x], widens=True)
     if form == "count":
+        x, axis = d.values((2, 3, 4)), d.pick(None, 0, 1, -1, -2, -3)
         return Case(lambda a: np.add(*function(a, axis, returned=True)), [x])
     if form == "axes":
         axes = d.pick((0, 1), (1, 2), (2, 0), (-1, 0), (-2, -3))
@@ -207,7 +210,7 @@ def average(d: Draw, function: Callable[..., Any]) -> Case:  # noqa: PLR0911 - o
     w = d.values((shape[axis],), 0.5, 2)
     if form == "vector":
         return Case(lambda a, w: function(a, axis, w, keepdims=keepdims), [x, w])
-    return Case(lambda a, w: np.add(*function(a, axis=axis, weights=w, returned=True)), [x, w])
+    return Case(lambda a, w: np.stack(function(a, axis=axis, weights=w, returned=True)), [x, w])
 
 
 @domain(np.median)
@@ -224,7 +227,8 @@ def median(d: Draw, function: Callable[..., Any]) -> Case:
 @domain(np.nansum, np.nanmean, np.nanmax, np.nanmin)
 def without_nan(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.pick((4,), (3, 4), (2, 3, 4))
-    axis, options = d.pick(None, 0, -1, 1 % len(shape), (0, -1)[: len(shape)]), {"keepdims": d.pick(False, True)}
+    axes = (None, 0, -1, 1 % len(shape), (0, -1)[: len(shape)], -min(2, len(shape)), -len(shape))
+    axis, options = d.pick(*axes), {"keepdims": d.pick(False, True)}
     if function is np.nansum:
         options |= d.pick({}, {"initial": 1.5})
     if function in (np.nanmax, np.nanmin):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
 import warnings
@@ -105,6 +106,10 @@ class Compiled:
             return self._inside(args, kwargs)
         result = self._run(args, kwargs)
         return result if result is not MISS else self._find(args, kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        # programs belong to the parameters that they were recorded with
+        return Compiled(copy.deepcopy(self.function, memo), backward=self._backward, cache=self._limit)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:

@@ -30,8 +30,12 @@ def conditions(world: World, changing: set[tuple[int, Any]], bind: Callable[[Any
             whole.append(holder)
         if isinstance(holder, (dict, list)):
             entries: Any = holder.items() if isinstance(holder, dict) else enumerate(holder)
+            if changes:  # an entry that is new, such as the first `training` of a module, is a change as well
+                keys = list(holder) if isinstance(holder, dict) else len(holder)
+                now = f"list({bind(holder)})" if isinstance(holder, dict) else f"len({bind(holder)})"
+                found.append(f"{now} == {bind(keys)}")
             for key, part in entries:
-                if (id(holder), key) not in changing and (changes or _is_one_number(part)):
+                if (id(holder), key) not in changing and (changes or not _is_told_by_equality(part)):
                     found.append(_still(f"{bind(holder)}[{key!r}]", part, bind))
     if whole:
         found.append(f"{bind(whole)} == {bind([h.copy() for h in whole])}")
@@ -58,6 +62,10 @@ def is_same(now: Any, then: Any) -> bool:
     return False
 
 
-def _is_one_number(part: Any) -> bool:
-    """Whether == of two such arrays could be taken for the truth of one number."""
-    return isinstance(part, (Tensor, np.ndarray)) and part.size <= 1
+def _is_told_by_equality(part: Any) -> bool:
+    """Whether == of two such parts is as strict as it must be: 1 == 1.0, and objects may define their own."""
+    if isinstance(part, (Tensor, np.ndarray)):
+        return part.size > 1  # == of single entries could be taken for the truth of one number
+    own: Any = type(part).__eq__
+    by_identity: Any = object.__eq__
+    return own is by_identity or isinstance(part, (str, bytes, type(None), type))

@@ -287,6 +287,8 @@ class Checker:
                 self.oracle, self.gradients = near, self.problem.gradients(near.points, self.vs)
                 return
         for miss in misses:
+            if not miss.failed:  # what rounding makes look like a kink agrees with the oracle all the same
+                continue
             values = [near.slope(k, miss.u, guard=False).value for near in self.nearby]
             if not allowed_at_kink(miss.analytic, [v for v in values if np.isfinite(v)]):
                 result.verdict = WRONG

@@ -91,7 +91,9 @@ class Problem:
 
     def gradients(self, arrays: Arrays, vs: Arrays) -> Arrays:
         """Run forward and backward once: one gradient, or None, for each array."""
-        return self.pulled([np.array(a) for a in arrays])[1]([np.array(v) for v in vs])
+        return self.pulled([np.array(a) if isinstance(a, (np.ndarray, np.generic)) else a for a in arrays])[1](
+            [np.array(v) for v in vs]
+        )
 
 
 def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
