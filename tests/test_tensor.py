@@ -297,7 +297,10 @@ def test_remainders_and_rounding_as_operators() -> None:
     quotient, rest = divmod(x, 2)
     (rest * np.array([1.0, 2.0])).sum().backward()
     np.testing.assert_array_equal(x.grad, [1, 2])
-    assert not quotient.requires_grad or quotient.size
+    np.testing.assert_array_equal(quotient.data, [2, -2])
+    y = t([5.5, -2.5])
+    divmod(y, 2)[0].sum().backward()
+    np.testing.assert_array_equal(y.grad, [0, 0])  # the quotient is constant between its jumps
 
 
 def test_an_index_is_one_integer() -> None:
