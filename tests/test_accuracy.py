@@ -208,6 +208,23 @@ def _root_power(p: float, dtype: Any = None) -> Case:
     )
 
 
+def _silu_slope(x: Any) -> tuple[Any, Any]:
+    zero = mpf(0)
+    terms = _share(x, zero), x * _share(x, zero) * _share(zero, x)
+    return sum(terms), sum(map(abs, terms))
+
+
+def _gelu_argument(x: Any) -> Any:
+    return mp.sqrt(8 / mp.pi) * (x + mpf(0.044715) * x**3)
+
+
+def _gelu_slope(x: Any) -> tuple[Any, Any]:
+    zero, z = mpf(0), _gelu_argument(x)
+    inner = mp.sqrt(8 / mp.pi) * (1 + 3 * mpf(0.044715) * x * x)
+    terms = _share(z, zero), x * _share(z, zero) * _share(zero, z) * inner
+    return sum(terms), sum(map(abs, terms))
+
+
 _WIDTH: list[Any] = [np.float64]
 
 
@@ -235,6 +252,16 @@ UNARY = [
     Case("functional.tanh", F.tanh, mp.tanh, (lambda x: mp.sech(x) ** 2,)),
     Case("sigmoid", F.sigmoid, lambda x: _share(x, mpf(0)), (_sigmoid_slope,)),
     Case("relu", F.relu, lambda x: max(x, mpf(0)), (lambda x: mpf(x > 0),)),
+    Case(
+        "leaky_relu",
+        lambda x: F.leaky_relu(x, 0.25),
+        lambda x: x if x > 0 else x / 4,
+        (lambda x: mpf(1) if x > 0 else mpf(1) / 4,),
+    ),
+    Case("elu", F.elu, lambda x: x if x > 0 else mp.expm1(x), (lambda x: mp.exp(min(x, mpf(0))),)),
+    Case("silu", F.silu, lambda x: x * _share(x, mpf(0)), (_silu_slope,)),
+    Case("gelu", F.gelu, lambda x: x * _share(_gelu_argument(x), mpf(0)), (_gelu_slope,)),
+    Case("softplus", F.softplus, lambda x: _logaddexp(mpf(0), x), (lambda x: _share(x, mpf(0)),)),
     Case("absolute", np.absolute, abs, (mp.sign,)),
     *(_binary_cross_entropy(t) for t in (0.0, 1.0, 0.3)),
     Case("exp", np.exp, mp.exp, (mp.exp,)),

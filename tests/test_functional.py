@@ -19,6 +19,7 @@ seeds = st.integers(0, 2**32 - 1)
 shapes = st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple)
 spreads = st.sampled_from([0.1, 1.0, 10.0, 300.0])
 reductions = st.sampled_from(["mean", "sum", "none"])
+POINTWISE = [F.sigmoid, F.relu, F.tanh, F.leaky_relu, F.elu, F.silu, F.gelu, F.softplus]
 NORMALISING = [F.softmax, F.log_softmax, F.logsumexp]
 
 
@@ -101,7 +102,7 @@ def test_far_scores_neither_overflow_nor_warn(dtype, far):
             np.testing.assert_allclose(t.grad, (p - one_hot([1, 0, 2, 0], 3)) / 4, rtol=1e-6, atol=1e-7)
         else:
             np.testing.assert_allclose(F.softmax(x[1:]), p[1:], rtol=1e-6)
-        for function in (F.sigmoid, F.relu, F.tanh):
+        for function in POINTWISE:
             t = leaf(x)
             y = function(t)
             y.backward(np.ones_like(x))
@@ -141,6 +142,12 @@ def calls(rng, shape):
     yield "tanh", F.tanh, x
     yield "sigmoid", F.sigmoid, x
     yield "relu", F.relu, x
+    yield "leaky_relu", lambda t: F.leaky_relu(t, 0.3), x
+    yield "elu", lambda t: F.elu(t, 0.7), x
+    yield "silu", F.silu, x
+    yield "gelu", F.gelu, x
+    yield "softplus", F.softplus, x
+    yield "softplus, beta", lambda t: F.softplus(t, 2.5), x
     yield "softmax", F.softmax, x
     yield "log_softmax", F.log_softmax, x
     yield "logsumexp", F.logsumexp, x
@@ -187,6 +194,7 @@ def test_integers_count_as_the_numbers_that_they_are(dtype):
     one_or_zero = (y > 1).astype(dtype)
     pairs = [
         *((lambda t, f=f: f(t), x) for f in NORMALISING),
+        *((lambda t, f=f: f(t), x) for f in POINTWISE if f not in {F.relu, F.tanh}),  # NumPy's, which keep their dtype
         *((lambda t, f=f: f(t, y.astype(t.dtype)), x) for f in (F.mse_loss, F.half_squared_error)),
         (lambda t: F.binary_cross_entropy_with_logits(t, one_or_zero.astype(t.dtype)), x),
         (lambda t: F.cross_entropy(t, one_or_zero.astype(t.dtype)), x),
@@ -206,9 +214,7 @@ def test_float32_stays_float32_in_values_and_gradients(seed, shape):
     x, y = rng.standard_normal((2, *shape)).astype(np.float32)
     p, labels = F.softmax(y), labels_for(rng, shape)
     for function in (
-        F.tanh,
-        F.sigmoid,
-        F.relu,
+        *POINTWISE,
         *NORMALISING,
         lambda t: F.dropout(t, 0.5, rng=rng),
         lambda t: F.mse_loss(t, y),
@@ -233,7 +239,7 @@ def test_float32_stays_float32_in_values_and_gradients(seed, shape):
 def test_gradients_along_random_directions_equal_complex_step(seed, shape):
     rng = np.random.default_rng(seed)
     for name, function, x in calls(rng, shape):
-        if name in {"relu", "bce, mean", "bce, sum", "bce, none"}:
+        if name.split(",")[0] in {"relu", "bce", "softplus"} and "target" not in name:
             continue  # np.maximum has a kink, np.logaddexp takes no complex numbers
         t, u = leaf(x), rng.standard_normal(shape)
         y = function(t)
@@ -254,7 +260,7 @@ def test_gradients_along_random_directions_equal_central_differences_in_long_dou
         v = rng.standard_normal(y.shape)
         y.backward(v)
         h = np.longdouble(1e-6)
-        if name == "relu":
+        if name in {"relu", "leaky_relu", "elu"}:
             u = np.where(abs(x) > 1e-4, u, 0)  # not across the kink
         above, below = (function(x.astype(np.longdouble) + s * h * u) for s in (1, -1))
         slope = (above - below) / (2 * h)
@@ -277,6 +283,61 @@ def test_second_derivatives_of_losses_equal_their_formulas(seed, n, classes):
     (hvp,) = tn.gradients((g * u).sum(), [t])
     s = 1 / (1 + np.exp(-x))
     np.testing.assert_allclose(hvp.numpy(), s * (1 - s) * u, rtol=0, atol=1e-13)
+
+
+# Activations of one entry each
+
+
+def test_slopes_at_0_are_those_of_pytorch():
+    t = leaf(np.array([0.0, -0.0]))
+    for function, slope in (
+        (F.leaky_relu, 0.01),
+        (lambda x: F.leaky_relu(x, 3.0), 3.0),
+        (F.elu, 1.0),
+        (lambda x: F.elu(x, 0.5), 0.5),
+        (F.silu, 0.5),
+        (F.gelu, 0.5),
+        (F.softplus, 0.5),
+    ):
+        (g,) = tn.gradients(function(t), [t], gradient=np.array([1.0, 2.0]))
+        assert g.tolist() == [slope, 2 * slope]
+
+
+@given(seed=seeds, shape=shapes, spread=spreads)
+def test_activations_equal_their_formulas(seed, shape, spread):
+    x = draw(seed, shape, spread)
+    with np.errstate(over="ignore"):
+        s = 1 / (1 + np.exp(-x))
+        softplus = np.where(x > 30, x, np.log1p(np.exp(x)))
+    close = {"rtol": 1e-12, "atol": 1e-15}
+    np.testing.assert_allclose(F.leaky_relu(x, 0.2), np.where(x > 0, x, 0.2 * x), **close)
+    np.testing.assert_allclose(F.elu(x, 0.7), np.where(x > 0, x, 0.7 * (np.exp(np.minimum(x, 0)) - 1)), **close)
+    np.testing.assert_allclose(F.silu(x), x * s, **close)
+    np.testing.assert_allclose(F.softplus(x), softplus, **close)
+    np.testing.assert_allclose(F.softplus(x / 4, 4), softplus / 4, **close)
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    np.testing.assert_allclose(F.gelu(x), x / 2 * (1 + np.tanh(inner)), rtol=1e-12, atol=1e-14)
+
+
+def test_gelu_lies_as_near_to_the_one_with_erf_as_documented():
+    x = np.linspace(-8, 8, 3201)
+    exact = np.array([v / 2 * (1 + math.erf(v / math.sqrt(2))) for v in x])
+    difference = abs(F.gelu(x) - exact)
+    assert 4.72e-4 < difference.max() < 4.74e-4
+    assert abs(abs(x[difference.argmax()]) - 2.7) < 0.01
+
+
+@pytest.mark.parametrize("kind", [tn.nn.GELU, lambda form: F.gelu(np.zeros(1), form)])
+def test_gelu_refuses_the_form_that_it_does_not_have(kind):
+    with pytest.raises(ArgumentError, match="approximate='tanh' only, got 'none'"):
+        kind("none")
+
+
+@pytest.mark.parametrize("beta", [0, -1.0, math.nan])
+@pytest.mark.parametrize("kind", [tn.nn.Softplus, lambda beta: F.softplus(np.zeros(1), beta)])
+def test_softplus_needs_a_positive_beta(kind, beta):
+    with pytest.raises(ArgumentError, match="beta > 0"):
+        kind(beta)
 
 
 # Mean squared error

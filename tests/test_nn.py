@@ -545,7 +545,19 @@ def test_linear_needs_positive_whole_sizes(value):
         nn.Linear(2, value)
 
 
-ACTIVATIONS = [nn.Sigmoid(), nn.Tanh(), nn.ReLU(), nn.Softmax(), nn.Dropout(0.5), nn.Flatten()]
+ACTIVATIONS = [
+    nn.Sigmoid(),
+    nn.Tanh(),
+    nn.ReLU(),
+    nn.LeakyReLU(0.1),
+    nn.ELU(),
+    nn.SiLU(),
+    nn.GELU(),
+    nn.Softplus(),
+    nn.Softmax(),
+    nn.Dropout(0.5),
+    nn.Flatten(),
+]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -594,6 +606,11 @@ def test_activations_are_those_of_functional():
     assert np.array_equal(nn.Sigmoid()(x), F.sigmoid(x))
     assert np.array_equal(nn.Tanh()(x), np.tanh(x))
     assert np.array_equal(nn.ReLU()(x), F.relu(x))
+    assert np.array_equal(nn.LeakyReLU(0.2)(x), F.leaky_relu(x, 0.2))
+    assert np.array_equal(nn.ELU(0.3)(x), F.elu(x, 0.3))
+    assert np.array_equal(nn.SiLU()(x), F.silu(x))
+    assert np.array_equal(nn.GELU()(x), F.gelu(x))
+    assert np.array_equal(nn.Softplus(2)(x), F.softplus(x, 2))
     assert np.array_equal(nn.Softmax()(x), F.softmax(x))
     assert np.array_equal(nn.Softmax(axis=0)(x), F.softmax(x, axis=0))
     np.testing.assert_allclose(nn.Softmax(axis=0)(x).sum(axis=0), 1, rtol=1e-14)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from tinygrad_nn.nn import init
-from tinygrad_nn.nn.layers import Dropout, Flatten, Linear, ReLU, Sequential, Sigmoid, Softmax, Tanh
+from tinygrad_nn.nn.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from tinygrad_nn.nn.layers import Dropout, Flatten, Linear, Sequential
 from tinygrad_nn.nn.losses import CrossEntropyLoss, MSELoss
 from tinygrad_nn.nn.module import Module, Parameter
 
 __all__ = [
+    "ELU",
+    "GELU",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
+    "LeakyReLU",
     "Linear",
     "MSELoss",
     "Module",
     "Parameter",
     "ReLU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
     "init",
 ]

@@ -14,7 +14,7 @@ from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 from tinygrad_nn.nn.init import Initializer, uniform
 from tinygrad_nn.nn.module import Module, Parameter
 
-__all__ = ["Dropout", "Flatten", "Linear", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh"]
+__all__ = ["Dropout", "Flatten", "Linear", "Sequential"]
 
 
 class Linear(Module):
@@ -94,15 +94,15 @@ class Sequential(Module):
 
     Examples
     --------
-    >>> net = Sequential(Linear(2, 3), Tanh(), Linear(3, 1))
+    >>> net = Sequential(Linear(2, 3), np.tanh, Linear(3, 1))
     >>> net
     Sequential(
       (0): Linear(2, 3)
-      (1): Tanh()
+      (1): tanh
       (2): Linear(3, 1)
     )
-    >>> len(net), net[1]
-    (3, Tanh())
+    >>> len(net), net[0]
+    (3, Linear(2, 3))
     """
 
     def __init__(self, *layers: Any) -> None:
@@ -136,48 +136,6 @@ class Sequential(Module):
         # plain functions too: they are layers here
         texts = (getattr(layer, "__name__", None) or repr(layer) for layer in self.layers)
         return ((str(k), text) for k, text in enumerate(texts))
-
-
-class Sigmoid(Module):
-    """1 / (1 + exp(-x)), element-wise."""
-
-    def forward(self, x: Any) -> Any:
-        """Apply `tn.functional.sigmoid`."""
-        return functional.sigmoid(x)
-
-
-class Tanh(Module):
-    """The hyperbolic tangent, element-wise."""
-
-    def forward(self, x: Any) -> Any:
-        """Apply `np.tanh`."""
-        return np.tanh(x)
-
-
-class ReLU(Module):
-    """max(x, 0), element-wise, with gradient 0 at 0."""
-
-    def forward(self, x: Any) -> Any:
-        """Apply `tn.functional.relu`."""
-        return functional.relu(x)
-
-
-class Softmax(Module):
-    """exp(x) / sum(exp(x)) along `axis`.
-
-    Not before `CrossEntropyLoss`, which takes logits.
-    """
-
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
-
-    def forward(self, x: Any) -> Any:
-        """Apply `tn.functional.softmax`."""
-        return functional.softmax(x, axis=self.axis)
-
-    def extra_repr(self) -> str:
-        """The axis."""
-        return f"axis={self.axis}"
 
 
 class Dropout(Module):
