@@ -26,7 +26,9 @@ FILES = sorted(file for file in ROOT.rglob("*.py") if file.name != "__main__.py"
 ROOMS = [
     "errors",
     "derivatives",
+    "places",
     "engine",
+    "anomaly",
     "methods",
     "conversion",
     "tensor",

@@ -1,13 +1,14 @@
 """An autograd micro-framework on NumPy: readable in an evening, every derivative proven, fast.
 
 Write ``import tinygrad_nn as tn``.  The rooms, in the order in which they build on each other:
-`errors`, `derivatives`, `engine`, `methods`, `tensor`, `transforms`, `functional`, `nn`, `optim`, `compiler`,
-`data`, `metrics`; and `testing`, which is imported by itself.
+`errors`, `derivatives`, `places`, `engine`, `anomaly`, `methods`, `tensor`, `transforms`, `functional`,
+`nn`, `optim`, `compiler`, `data`, `metrics`; and `testing`, which is imported by itself.
 """
 
 from __future__ import annotations
 
 from tinygrad_nn import data, errors, functional, metrics, nn, optim
+from tinygrad_nn.anomaly import detect_anomaly
 from tinygrad_nn.compiler import compile  # noqa: A004 - tn.compile is its name
 from tinygrad_nn.derivatives import differentiable
 from tinygrad_nn.engine import no_grad
@@ -20,6 +21,7 @@ __all__ = [
     "Tensor",
     "compile",
     "data",
+    "detect_anomaly",
     "differentiable",
     "errors",
     "functional",

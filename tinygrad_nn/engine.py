@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 import numpy as np
 
+from tinygrad_nn import places
 from tinygrad_nn.derivatives import Blank, Row, unbroadcast
 from tinygrad_nn.derivatives.elementwise import keep_zero
 from tinygrad_nn.errors import GraphError, RuleError
@@ -103,14 +104,24 @@ class Call:
 
 
 class Tape:
-    """Everything that Tensors compute while it records, in order, needed for a gradient or not."""
+    """Everything that Tensors compute while it records, in order, needed for a gradient or not.
+
+    Attributes
+    ----------
+    passive : whether it only looks on, so that nothing need run in another way because of it
+    """
+
+    passive = False
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
 
-    def add(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Take note of one call."""
+    def add(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, _node: Node | None) -> None:
+        """Take note of one call, and of the node made of it where a gradient is needed."""
         self.calls.append(Call(row, args, kwargs, result))
+
+    def derived(self, node: Node, k: int, g: Any, part: Any, total: Any) -> None:
+        """Take note of what a node's rule gave for argument `k`, and of what its parent has got in total."""
 
     def leave(self, how: str) -> None:
         """Take note of a value that leaves as a Python number or bool; a plain tape does not mind."""
@@ -297,9 +308,10 @@ def _check_unwritten(nodes: list[Node]) -> None:
     for leaf in list(_written):
         for node in nodes:
             if leaf.stamp > node.number and _reads(node, leaf):
+                name = places.name_of(leaf)
                 raise GraphError(
-                    f"a Tensor of shape {leaf.shape} was written to after {node.row.name} (result {node.shape}) "
-                    f"used it, and the derivative needs the old values: call backward before the update "
+                    f"{name or 'a Tensor'} of shape {leaf.shape} was written to after {node.row.name} (result "
+                    f"{node.shape}) used it, and the derivative needs the old values: call backward before the update "
                     f"(optimizer.step(), t.data = ..., load_state_dict), or compute the loss again"
                 )
 
@@ -333,8 +345,11 @@ def walk(
     grads: dict[Any, Any] = {root: upstream}
     borrowed: set[Any] = {root}  # whose gradient may be, or view, an array that something else holds
     results: dict[Any, Any] = {}
+    tape = current_recording()
     with np.errstate(all="ignore"):  # an infinite slope is an answer; the forward has warned where NumPy does
-        _visit(nodes, useful, grads, borrowed, results, release, targets, wrap)
+        _visit(
+            nodes, useful, grads, borrowed, results, release, targets, wrap, tape if isinstance(tape, Tape) else None
+        )
     results.update(grads if targets is None else {key: g for key, g in grads.items() if key in targets})
     for key, part in results.items():
         if key in borrowed or isinstance(part, np.generic) or part.dtype != key.dtype:
@@ -360,6 +375,7 @@ def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on sta
     release: bool,
     targets: set[Any] | None,
     wrap: Callable[[Any, Any], Any] | None,
+    tape: Tape | None,
 ) -> None:
     """Go through `nodes` from the newest to the oldest, and hand each one's gradient to its parents."""
     selected = False
@@ -405,6 +421,8 @@ def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on sta
                 grads[parent] = part
                 if part is g or type(g) is tuple or not row.own or getattr(part, "base", None) is not None:
                     borrowed.add(parent)
+            if tape is not None:
+                tape.derived(node, k, g, part, grads[parent])
         selected = selected or row.selects
         if release:
             node.release()

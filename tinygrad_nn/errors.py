@@ -3,15 +3,16 @@
 The tree, each class with the built-in that it also is::
 
     TinygradError
-    ├── ShapeError         (ValueError)    shapes that do not fit together
-    ├── DTypeError         (TypeError)     a dtype or a type that cannot be used here
-    ├── ArgumentError      (ValueError)    an option outside its range
-    ├── NoDerivativeError  (TypeError)     a function, or an argument of it, without a derivative
-    ├── RuleError          (RuntimeError)  a derivative rule that returned something impossible
-    ├── GraphError         (RuntimeError)  calls in the wrong order: backward twice, on a constant ...
-    ├── DetachError        (TypeError)     a value about to leave the graph without being asked to
-    ├── StateError         (ValueError)    a state dict that does not fit
-    └── FileFormatError    (ValueError)    a damaged, truncated or foreign file
+    ├── ShapeError        (ValueError)      shapes that do not fit together
+    ├── DTypeError        (TypeError)       a dtype or a type that cannot be used here
+    ├── ArgumentError     (ValueError)      an option outside its range
+    ├── NoDerivativeError (TypeError)       a function, or an argument of it, without a derivative
+    ├── RuleError         (RuntimeError)    a derivative rule that returned something impossible
+    ├── GraphError        (RuntimeError)    calls in the wrong order: backward twice, on a constant ...
+    ├── AnomalyError      (ArithmeticError) a NaN or infinity that `detect_anomaly` found
+    ├── DetachError       (TypeError)       a value about to leave the graph without being asked to
+    ├── StateError        (ValueError)      a state dict that does not fit
+    └── FileFormatError   (ValueError)      a damaged, truncated or foreign file
 
 ``except tn.errors.TinygradError`` catches them all; ``except ValueError`` and the like go on
 working as NumPy users expect.  Each message says what was wrong, with the values and shapes, and
@@ -21,6 +22,7 @@ what to write instead.
 from __future__ import annotations
 
 __all__ = [
+    "AnomalyError",
     "ArgumentError",
     "DTypeError",
     "DetachError",
@@ -60,6 +62,10 @@ class RuleError(TinygradError, RuntimeError):
 
 class GraphError(TinygradError, RuntimeError):
     """Calls in the wrong order: backward twice, on a constant, on changed values."""
+
+
+class AnomalyError(TinygradError, ArithmeticError):
+    """A NaN or infinity that `tn.detect_anomaly` found where it began."""
 
 
 class DetachError(TinygradError, TypeError):

@@ -497,7 +497,7 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
         if wanted:
             tensor._node = record(row, arrays, kwargs, parents, wanted, y, pullback)
         if recording is not True:
-            recording.add(row, tuple(arrays), kwargs, y)
+            recording.add(row, tuple(arrays), kwargs, y, tensor._node)
     return tensor
 
 
@@ -505,12 +505,10 @@ def _apply_several(row: Row, arrays: list[Any], kwargs: dict[str, Any], parents:
     """The rest of `apply` for a kernel with several outputs: one node, and a pick for each output."""
     values = tuple(np.asarray(value) if isinstance(value, np.generic) else value for value in y)
     recording = current_recording()
-    nodes: list[Any] = [None] * len(values)
-    if recording and wanted:
-        node = record(row, arrays, kwargs, parents, wanted, values, None)
-        nodes = [record_pick(node, k, value) for k, value in enumerate(values)]
+    node = record(row, arrays, kwargs, parents, wanted, values, None) if recording and wanted else None
+    nodes = [node and record_pick(node, k, value) for k, value in enumerate(values)]
     if recording is not True and recording:
-        recording.add(row, tuple(arrays), kwargs, values)
+        recording.add(row, tuple(arrays), kwargs, values, node)
     tensors = [_wrap(value, node) for value, node in zip(values, nodes, strict=True)]
     return type(y)(*tensors) if hasattr(y, "_fields") else tuple(tensors)
 

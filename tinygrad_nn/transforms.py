@@ -104,7 +104,7 @@ class _Call:
         lifted = list(args)
         self.variables: list[Any] = []
         self.given: list[Any] = []
-        with recording(True):
+        with recording(current_recording() or True):
             for k in _positions(argnums, args):
                 variables = _map(functools.partial(_variable, where=f"argument {k}"), args[k])
                 self.variables.append(variables)
@@ -340,7 +340,7 @@ def jvp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
             if isinstance(y, Tensor) and y._node is not None:
                 g = leaf(np.zeros_like(y.data))
                 found = walk_back(y, g, call.nodes, create_graph=True, retain=True)
-                with recording(True):
+                with recording(current_recording() or True):
                     parts = [(found[v._node] * t).sum() for v, t in pairs if v._node in found]
                     total = sum(parts[1:], start=parts[0]) if parts else None
                 if total is not None and total.requires_grad:

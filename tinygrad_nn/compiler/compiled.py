@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.compiler.build import build
+from tinygrad_nn.compiler.capture import flatten, unflatten
 from tinygrad_nn.compiler.entry import MISS, Entry
 from tinygrad_nn.compiler.explain import explain
 from tinygrad_nn.engine import current_recording
@@ -102,8 +103,9 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for these arguments, recording it first if there is none."""
-        if current_recording().__class__ is not bool:
-            return self._inside(args, kwargs)
+        recording = current_recording()
+        if recording.__class__ is not bool:
+            return self._inside(recording, args, kwargs)
         result = self._run(args, kwargs)
         return result if result is not MISS else self._find(args, kwargs)
 
@@ -119,8 +121,13 @@ class Compiled:
             "step = tn.compile(model.loss)"
         )
 
-    def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call while something else records everything."""
+    def _inside(self, tape: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call while something else records everything, or looks on."""
+        if tape.passive:
+            found, structure = flatten(self.function(*args, **kwargs))
+            if self._backward:
+                found[0].backward()
+            return unflatten(structure, [item.detach() if isinstance(item, Tensor) else item for item in found])
         if self._backward:
             raise GraphError(
                 "a compiled step inside a function that is being recorded would run a backward there: call "

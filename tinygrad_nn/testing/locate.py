@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn import places
 from tinygrad_nn.derivatives import Row
-from tinygrad_nn.engine import Call, Tape, recording
+from tinygrad_nn.engine import Call, Node, Tape, recording
 from tinygrad_nn.tensor import apply
 from tinygrad_nn.testing.oracles import quiet
 from tinygrad_nn.testing.problem import Arrays, Problem, framework_problem
@@ -19,8 +19,6 @@ from tinygrad_nn.testing.report import Report
 
 __all__ = ["LinesTape", "assigned_lines", "coverage", "faulty_node", "fill", "source_of"]
 
-PACKAGE = str(Path(__file__).parent.parent) + os.sep
-LIBRARY = str(Path(np.__file__).parent) + os.sep
 BRANCHES = {"relu", "np.absolute", "np.where", "np.maximum", "np.minimum", "np.clip"}
 MOST_NODES = 2000
 
@@ -34,21 +32,10 @@ class LinesTape(Tape):
         super().__init__()
         self.lines: list[str] = []
 
-    def add(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Take note of one call and of the nearest frame outside the package."""
-        super().add(row, args, kwargs, result)
-        frame: Any = sys._getframe(1)  # noqa: SLF001 - the one way to the caller's line
-        layer = ""
-        while frame is not None and frame.f_code.co_filename.startswith((PACKAGE, LIBRARY, "<__array")):
-            owner = frame.f_locals.get("self")
-            if not layer and frame.f_code.co_name == "forward" and owner is not None:
-                layer = f"{type(owner).__name__} in "
-            frame = frame.f_back
-        if frame is None:
-            self.lines.append("")
-        else:
-            code = frame.f_code
-            self.lines.append(f"{layer}{code.co_qualname} ({Path(code.co_filename).name}:{frame.f_lineno})")
+    def add(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, node: Node | None) -> None:
+        """Take note of one call and of the nearest line outside of the package."""
+        super().add(row, args, kwargs, result, node)
+        self.lines.append(places.line())
 
 
 def fill(problem: Problem, report: Report, vs: Arrays, wrong: list[int], judge: Judge) -> None:
