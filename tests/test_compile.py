@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import LOSS_LAYERS, PLAIN_LAYERS, layer_sample
 
 import tinygrad_nn as tn
 from tinygrad_nn.compiler import compile  # noqa: A004
@@ -66,32 +68,38 @@ def mse(model, x, y):
     return F.mse_loss(model(x), y)
 
 
-LAYERS = [c for c in map(tn.nn.__dict__.get, tn.nn.__all__) if inspect.isclass(c) and issubclass(c, tn.nn.Module)]
-LOSS_LAYERS = [c for c in LAYERS if c.__name__.endswith("Loss")]
 OPTIMIZERS = [
     c
     for c in map(tn.optim.__dict__.get, tn.optim.__all__)
     if inspect.isclass(c) and issubclass(c, tn.optim.Optimizer) and c is not tn.optim.Optimizer
 ]
+
+
+def required(function):
+    return {p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty}
+
+
 LOSSES = [f for f in map(F.__dict__.get, F.__all__) if "target" in inspect.signature(f).parameters]
-ACTIVATIONS = [f for f in map(F.__dict__.get, F.__all__) if f not in LOSSES]
+ACTIVATIONS = [f for f in map(F.__dict__.get, F.__all__) if f not in LOSSES and required(f) <= {"x", "rng"}]
 
 
-def layer_of(kind, rng):
-    """A layer from (n, 5) to (n, ...): whatever its constructor asks for."""
-    values = {"in_features": 5, "out_features": 5, "num_features": 5, "rng": rng, "p": 0.3, "normalized_shape": 5}
-    if kind is tn.nn.Sequential:
-        return kind(tn.nn.Tanh(), tn.nn.Linear(5, 5, rng=rng))
-    parameters = inspect.signature(kind).parameters.values() if "__init__" in vars(kind) else ()
-    return kind(**{p.name: values[p.name] for p in parameters if p.name in values})
-
-
-@pytest.mark.parametrize("kind", [c for c in LAYERS if c not in LOSS_LAYERS and c is not tn.nn.Module])
+@pytest.mark.parametrize("kind", PLAIN_LAYERS)
 def test_every_layer(kind):
-    def make(rng):
-        return tn.nn.Sequential(tn.nn.Linear(4, 5, rng=rng), layer_of(kind, rng), tn.nn.Linear(5, 3, rng=rng))
+    _, batch = layer_sample(kind, np.random.default_rng(0))
+    shape = batch.shape[1:]
+    numbers = batch.dtype.kind == "i"
 
-    both_ways(make, regression, mse)
+    def make(rng):
+        layer, _ = layer_sample(kind, rng)
+        before = [tn.nn.Linear(4, math.prod(shape), rng=rng), lambda x: x.reshape((-1, *shape))]
+        width = math.prod(layer(batch).shape[1:])
+        return tn.nn.Sequential(*([] if numbers else before), layer, tn.nn.Flatten(), tn.nn.Linear(width, 3, rng=rng))
+
+    def data(k):
+        x, y = regression(k)
+        return (np.random.default_rng(k).integers(5, size=batch.shape), y) if numbers else (x, y)
+
+    both_ways(make, data, mse)
 
 
 @pytest.mark.parametrize("kind", LOSS_LAYERS)
@@ -123,6 +131,12 @@ def test_every_activation(function):
     rng.bit_generator.state = state
     compiled = fifty_steps(perceptron, regression, loss, lambda p: tn.optim.SGD(p, lr=0.05), compiled=True)
     agree(compiled[0], eager[0])
+
+
+def test_every_other_function_is_compiled_in_its_layer():
+    others = [f for f in map(F.__dict__.get, F.__all__) if f not in {*LOSSES, *ACTIVATIONS}]
+    layers = {kind.__name__.lower() for kind in PLAIN_LAYERS}
+    assert {f.__name__.replace("_", "") for f in others} <= layers
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)

@@ -152,6 +152,12 @@ def calls(rng, shape):
     yield "log_softmax", F.log_softmax, x
     yield "logsumexp", F.logsumexp, x
     yield "logsumexp, keepdims", lambda t: F.logsumexp(t, axis=0, keepdims=True), x
+    numbers = rng.integers(shape[0], size=(4, 2))
+    last = rng.standard_normal((2, *shape[-1:]))
+    yield "layer_norm", lambda t: F.layer_norm(t, shape), x
+    yield "layer_norm, affine", lambda t: F.layer_norm(t, shape[-1], last[0], last[1], 1e-3), x
+    yield "layer_norm, weight", lambda t: F.layer_norm(y, shape, t), x
+    yield "embedding", lambda t: F.embedding(numbers, t.reshape((shape[0], -1))), x
     yield "dropout", lambda t: F.dropout(t, 0.4, rng=np.random.default_rng(seed)), x
     yield "half_squared_error", lambda t: F.half_squared_error(t, y), x
     yield "half_squared_error, target", lambda t: F.half_squared_error(y, t), x

@@ -6,11 +6,12 @@ Every function takes arrays and gives arrays, takes Tensors and gives Tensors.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.conversion import check_generator
+from tinygrad_nn.conversion import as_lengths, check_generator
 from tinygrad_nn.derivatives.elementwise import relu, sigmoid
 from tinygrad_nn.derivatives.random import random_like
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
@@ -22,8 +23,10 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "elu",
+    "embedding",
     "gelu",
     "half_squared_error",
+    "layer_norm",
     "leaky_relu",
     "log_softmax",
     "logsumexp",
@@ -217,6 +220,92 @@ def dropout(x: Any, p: float = 0.5, *, rng: np.random.Generator) -> Any:
         return x
     scaled = x * (1 / (1 - p))
     return np.where(random_like(scaled, rng) >= p, scaled, 0)
+
+
+def layer_norm(
+    x: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """Return (x - mean) / sqrt(var + eps) * weight + bias, mean and variance over the last axes.
+
+    Parameters
+    ----------
+    x : (..., *normalized_shape) array or Tensor
+    normalized_shape : int or sequence of ints
+    weight, bias : arrays or Tensors of shape `normalized_shape`, optional
+    eps : float
+        Keeps the division finite where all entries are equal; the variance is the biased one.
+
+    Raises
+    ------
+    ShapeError
+        If the last axes of `x`, the weight or the bias have another shape.
+
+    Examples
+    --------
+    >>> layer_norm(np.array([[1.0, 2.0, 3.0]]), 3).round(3)
+    array([[-1.225,  0.   ,  1.225]])
+    """
+    x = _floating(x)
+    shape = as_lengths("normalized_shape", normalized_shape)
+    if x.shape[-len(shape) :] != shape:
+        raise ShapeError(f"layer_norm over {shape} takes (..., {', '.join(map(str, shape))}), got {x.shape}")
+    for name, values in (("weight", weight), ("bias", bias)):
+        if values is not None and values.shape != shape:
+            raise ShapeError(f"layer_norm over {shape} takes a {name} of that shape, got {values.shape}")
+    axes = tuple(range(-len(shape), 0))
+    centred = x - x.mean(axis=axes, keepdims=True)
+    y = centred / np.sqrt(np.square(centred).mean(axis=axes, keepdims=True) + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Any:
+    """Return the rows of `weight` that `indices` name: weight[indices].
+
+    Parameters
+    ----------
+    indices : array or Tensor of integers, of any shape
+    weight : (count, width) array or Tensor
+    padding_idx : int, optional
+        A row that gets no gradient; negative ones count from the end.
+
+    Returns
+    -------
+    (*indices.shape, width) array or Tensor
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+        If the weight has not two axes, an index is no integer, or lies outside 0 ... count - 1.
+
+    Examples
+    --------
+    >>> embedding(np.array([2, 0]), np.array([[0.0, 1], [2, 3], [4, 5]]))
+    array([[4., 5.],
+           [0., 1.]])
+    """
+    weight = weight if hasattr(weight, "shape") else np.asarray(weight)
+    if weight.ndim != 2:
+        raise ShapeError(f"embedding takes a weight of shape (count, width), got {weight.shape}")
+    indices = indices if hasattr(indices, "shape") else np.asarray(indices)
+    numbers = _whole_numbers("embedding takes indices that", indices, weight.shape[0])
+    rows = weight[numbers]
+    if padding_idx is None:
+        return rows
+    if not -weight.shape[0] <= padding_idx < weight.shape[0]:
+        raise ArgumentError(f"padding_idx={padding_idx} is none of the {weight.shape[0]} rows")
+    padding = np.equal(indices, padding_idx % weight.shape[0])
+    return np.where(np.expand_dims(padding, -1), stop_gradient(rows), rows)
+
+
+def _whole_numbers(what: str, given: Any, count: int) -> Any:
+    """The array of `given`, whose entries are integers from 0 to count - 1."""
+    numbers = given.data if isinstance(given, Tensor) else given
+    if numbers.dtype.kind not in "iu":
+        raise DTypeError(f"{what} are integers, got {numbers.dtype}: write astype(int)")
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < count):
+        raise ArgumentError(f"{what} lie from 0 to {count - 1}, got {numbers.min()} to {numbers.max()}")
+    return numbers
 
 
 def _as_arrays(prediction: Any, target: Any) -> tuple[Any, Any]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from tinygrad_nn.nn import init
 from tinygrad_nn.nn.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
-from tinygrad_nn.nn.layers import Dropout, Flatten, Linear, Sequential
+from tinygrad_nn.nn.layers import Dropout, Embedding, Flatten, Linear, Sequential
 from tinygrad_nn.nn.losses import CrossEntropyLoss, MSELoss
 from tinygrad_nn.nn.module import Module, Parameter
+from tinygrad_nn.nn.normalization import BatchNorm1d, BatchNorm2d, LayerNorm
 
 __all__ = [
     "ELU",
     "GELU",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MSELoss",

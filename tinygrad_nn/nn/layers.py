@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn import functional
-from tinygrad_nn.conversion import check_generator
+from tinygrad_nn.conversion import as_lengths, check_generator
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
-from tinygrad_nn.nn.init import Initializer, uniform
+from tinygrad_nn.nn.init import Initializer, normal, uniform
 from tinygrad_nn.nn.module import Module, Parameter
 
-__all__ = ["Dropout", "Flatten", "Linear", "Sequential"]
+__all__ = ["Dropout", "Embedding", "Flatten", "Linear", "Sequential"]
 
 
 class Linear(Module):
@@ -136,6 +136,63 @@ class Sequential(Module):
         # plain functions too: they are layers here
         texts = (getattr(layer, "__name__", None) or repr(layer) for layer in self.layers)
         return ((str(k), text) for k, text in enumerate(texts))
+
+
+class Embedding(Module):
+    """A table of rows, one for each of the numbers 0 to num_embeddings - 1: weight[indices].
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim : int
+        How many rows there are, and how long they are.
+    padding_idx : int, optional
+        The row of a number that stands for nothing: it begins as 0 and gets no gradient.
+    weight_init : initializer, optional
+        A function of `tn.nn.init`; the default is N(0, 1).
+    dtype : dtype
+    rng : numpy Generator, optional
+        Where the initial values are drawn from.
+
+    Attributes
+    ----------
+    weight : (num_embeddings, embedding_dim) Parameter
+
+    Examples
+    --------
+    >>> layer = Embedding(10, 3, padding_idx=0)
+    >>> layer(np.array([[1, 2, 0], [9, 9, 0]])).shape
+    (2, 3, 3)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        weight_init: Initializer | None = None,
+        dtype: Any = np.float64,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        (self.num_embeddings,) = as_lengths("num_embeddings", num_embeddings, 1)
+        (self.embedding_dim,) = as_lengths("embedding_dim", embedding_dim, 1)
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise ArgumentError(f"padding_idx={padding_idx} is none of the {num_embeddings} rows of this Embedding")
+        rng = np.random.default_rng() if rng is None else check_generator(rng)
+        weight = (weight_init or normal(1.0))(rng, (self.num_embeddings, self.embedding_dim), dtype)
+        self.padding_idx = padding_idx if padding_idx is None else padding_idx % num_embeddings
+        if self.padding_idx is not None:
+            weight[self.padding_idx] = 0
+        self.weight = Parameter(weight)
+
+    def forward(self, indices: Any) -> Any:
+        """Map integers of any shape to rows: (...) to (..., embedding_dim)."""
+        return functional.embedding(indices, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        """Sizes, and the padding."""
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
 class Dropout(Module):
