@@ -39,9 +39,9 @@ ROOMS = [
     "compiler",
     "data",
     "metrics",
+    "io",
     "training",
     "drawing",
-    "io",
     "testing",
 ]
 ALONE = {"data": {"errors"}, "metrics": {"errors"}}  # rooms on arrays, that know nothing of Tensors
