@@ -188,7 +188,7 @@ loop.append(loop)
         (np.random.RandomState(0), "default_rng"),
         (loop, "contains itself"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) and " " in value else type(value).__name__,
 )
 def test_what_a_file_cannot_hold_is_named_with_its_place(tmp_path, value, message):
     path = tmp_path / "x.npz"
@@ -400,7 +400,9 @@ def test_a_missing_part_is_named_beside_what_there_is(tmp_path):
     assert same(states(parts), before)
 
 
-@pytest.mark.parametrize("target", [3, {}, None, tn.nn.Linear, np.float64(2), tn.Tensor([1.0], requires_grad=True) * 2])
+@pytest.mark.parametrize(
+    "target", [3, {}, None, tn.nn.Linear, np.float64(2), tn.Tensor([1.0], requires_grad=True) * 2], ids=str
+)
 def test_what_cannot_be_restored_in_place_is_said_before_the_file_is_read(tmp_path, target):
     with pytest.raises(DTypeError, match="x "):
         tn.load(tmp_path / "no.npz", x=target)
