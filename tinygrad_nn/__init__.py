@@ -2,18 +2,19 @@
 
 Write ``import tinygrad_nn as tn``.  The rooms, in the order in which they build on each other:
 `errors`, `derivatives`, `places`, `engine`, `anomaly`, `methods`, `tensor`, `transforms`, `functional`,
-`nn`, `optim`, `compiler`, `data`, `metrics`, `io`; and `testing`, which is imported by itself.
+`nn`, `optim`, `compiler`, `data`, `metrics`, `io`, `training`; and `testing`, which is imported by itself.
 """
 
 from __future__ import annotations
 
-from tinygrad_nn import data, errors, functional, io, metrics, nn, optim
+from tinygrad_nn import data, errors, functional, io, metrics, nn, optim, training
 from tinygrad_nn.anomaly import detect_anomaly
 from tinygrad_nn.compiler import compile  # noqa: A004 - tn.compile is its name
 from tinygrad_nn.derivatives import differentiable
 from tinygrad_nn.engine import no_grad
 from tinygrad_nn.io import load, save
 from tinygrad_nn.tensor import Tensor
+from tinygrad_nn.training import evaluate, fit, predict
 from tinygrad_nn.transforms import grad, gradients, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp
 
 __version__ = "0.1.0"
@@ -25,6 +26,8 @@ __all__ = [
     "detect_anomaly",
     "differentiable",
     "errors",
+    "evaluate",
+    "fit",
     "functional",
     "grad",
     "gradients",
@@ -40,6 +43,7 @@ __all__ = [
     "optim",
     "save",
     "stop_gradient",
+    "training",
     "value_and_grad",
     "vjp",
 ]

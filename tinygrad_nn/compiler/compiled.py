@@ -90,10 +90,12 @@ class Compiled:
     Attributes
     ----------
     function : what it was made of
+    recordings : how often it was recorded
     """
 
     def __init__(self, function: Callable[..., Any], *, backward: bool, cache: int) -> None:
         self.function = function
+        self.recordings = 0
         self._backward = backward
         self._limit = cache
         self._entries: list[Entry] = []
@@ -144,6 +146,7 @@ class Compiled:
                 return result
         with _capturing:
             entry = Entry(build(self.function, *_checked(args, kwargs), backward=self._backward))
+            self.recordings += 1
         self._use(entry)
         self._count(args, kwargs)
         result = entry.run(args, kwargs)
