@@ -361,6 +361,14 @@ def test_modes_and_recording_are_restored(outer):
             assert current_recording() is outer
 
 
+def test_detect_anomaly_holds_inside_fit():
+    def loss(prediction, target):
+        return np.sqrt(F.mse_loss(prediction, prediction.detach()) + target.sum() * 0)
+
+    with tn.detect_anomaly(), pytest.raises(tn.errors.AnomalyError, match=r"derivative of np\.sqrt made inf"):
+        train(net(), X, Y, loss=loss, compile=True)
+
+
 def everything(model, optimizer, *generators):
     state = model.state_dict(), optimizer.state_dict(), [g.bit_generator.state for g in generators], modes(model)
     return json.dumps(state, default=lambda a: a.tolist())

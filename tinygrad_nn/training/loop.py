@@ -13,7 +13,7 @@ import numpy as np
 from tinygrad_nn.compiler.world import World
 from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.data import batches
-from tinygrad_nn.engine import recording
+from tinygrad_nn.engine import current_recording, recording
 from tinygrad_nn.errors import ArgumentError, DTypeError
 from tinygrad_nn.nn import Module
 from tinygrad_nn.optim import Optimizer
@@ -208,7 +208,7 @@ class _Loop:
     def run(self) -> None:
         state, hooks = self.state, self.hooks
         remark = ""
-        with recording(True), mode(state.model, training=True), Interrupt() as interrupt:
+        with recording(current_recording() or True), mode(state.model, training=True), Interrupt() as interrupt:
             self.begun = self._begin()
             hooks.call("on_train_begin", state)
             self.shown.begin(state.epochs, state.epoch, self.training.count)
