@@ -41,6 +41,7 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "predict",
     "save",
     "stop_gradient",
     "training",
