@@ -736,6 +736,11 @@ def test_archives_that_lie(tmp_path):
         content[directory + 24 : directory + 28] = struct.pack("<I", size)
         path.write_bytes(content)
         refused(r"x\.npz")
+    pack(path, [("a.npy", good), ("b.npy", good)])
+    content = bytearray(path.read_bytes())
+    content[-10:-6] = struct.pack("<I", content.rindex(b"PK\1\2") - content.index(b"PK\1\2"))
+    path.write_bytes(content)  # a shorter list of members
+    refused("1 members, of 2")
     path.write_bytes(b"")
     refused("no whole .npz")
     np.save(tmp_path / "x.npy", np.zeros(3))

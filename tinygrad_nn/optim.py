@@ -126,7 +126,7 @@ class Optimizer:
         Raises
         ------
         StateError
-            If the groups, their options, or the shapes of the state do not fit.
+            If the groups, their options, or the shapes and dtypes of the state do not fit.
         ArgumentError
             If an option is out of range.  After an error nothing has changed.
         """
@@ -148,9 +148,11 @@ class Optimizer:
             if k not in range(len(params)):
                 raise StateError(f"the state has a parameter {k!r}, this optimizer has 0 to {len(params) - 1}")
             for name, value in values.items():
-                if isinstance(value, np.ndarray) and value.ndim and value.shape != params[k].shape:
+                p = params[k]
+                if isinstance(value, np.ndarray) and value.ndim and (value.shape, value.dtype) != (p.shape, p.dtype):
                     raise StateError(
-                        f"{name} of parameter {k} has shape {value.shape}, the parameter {params[k].shape}"
+                        f"{name} of parameter {k} has shape {value.shape} and dtype {value.dtype}, the parameter "
+                        f"{p.shape} and {p.dtype}"
                     )
         self.state = {params[k]: copy.deepcopy(dict(values)) for k, values in state["state"].items()}
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):

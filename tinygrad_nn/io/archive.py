@@ -91,6 +91,7 @@ def read_npz(file: IO[bytes], max_bytes: int) -> tuple[bytes | None, dict[str, A
         with zipfile.ZipFile(opening) as archive:
             opening.longest = max_bytes
             members = _check_members(archive.infolist(), max_bytes)
+            _check_count(file, len(archive.infolist()))
             text = _content(archive, members.pop(STRUCTURE)) if STRUCTURE in members else None
             return text, {name[:-4]: _array(name, _content(archive, info)) for name, info in members.items()}
     except (FileFormatError, MemoryError):
@@ -136,6 +137,14 @@ def _check_members(infos: list[Any], max_bytes: int) -> dict[str, Any]:
             f"what it holds takes {total} bytes, more than {max_bytes=}; give a larger one if you trust it"
         )
     return members
+
+
+def _check_count(file: IO[bytes], count: int) -> None:
+    """Compare the number of members with the one that the archive's end declares; zipfile takes what it finds."""
+    file.seek(max(0, file.seek(0, 2) - (1 << 16) - 22))
+    declared = file.read().rpartition(b"PK\5\6")[2][6:8]
+    if int.from_bytes(declared, "little") not in (count, 0xFFFF):
+        raise FileFormatError(f"{count} members, of {int.from_bytes(declared, 'little')} that it declares")
 
 
 _FOREIGN = "From PyTorch write np.savez(path, **{name: t.numpy() for name, t in model.state_dict().items()})"
