@@ -25,6 +25,7 @@ HOME = Path(__file__).parent.parent
 FILES = sorted(file for file in ROOT.rglob("*.py") if file.name != "__main__.py")
 ROOMS = [
     "errors",
+    "checks",
     "derivatives",
     "places",
     "engine",
@@ -44,7 +45,7 @@ ROOMS = [
     "drawing",
     "testing",
 ]
-ALONE = {"data": {"errors"}, "metrics": {"errors"}}  # rooms on arrays, that know nothing of Tensors
+ALONE = {"data": {"errors", "checks"}, "metrics": {"errors", "checks"}}  # rooms on arrays, that know nothing of Tensors
 every_file = pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT).as_posix())
 
 

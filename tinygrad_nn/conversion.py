@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives import Traced
+from tinygrad_nn.checks import dtype_of
+from tinygrad_nn.derivatives import Row, Traced
 from tinygrad_nn.derivatives.table import plain
 from tinygrad_nn.errors import ArgumentError, DetachError, DTypeError
 
-__all__ = ["as_array", "check_generator", "unwrap_index"]
+__all__ = ["as_array", "check_generator", "foreign", "unwrap_index"]
 
 
 def as_array(data: Any, dtype: Any) -> Any:
@@ -33,17 +34,35 @@ def as_array(data: Any, dtype: Any) -> Any:
 
 
 def _convert(data: Any, dtype: Any) -> Any:
-    if dtype is not None and np.dtype(dtype).kind not in "fiubc":
-        raise DTypeError(f"a Tensor holds numbers, not {np.dtype(dtype)}")
+    dtype = None if dtype is None else dtype_of("dtype", dtype)
     try:
         array = np.asarray(data)
     except ValueError as error:
         raise DTypeError(f"a Tensor needs a regular array of numbers: {error}") from None
     if dtype is None or array.dtype == dtype or array.dtype.kind not in "fiubc":
         return array
-    if array.dtype.kind == "c" and np.dtype(dtype).kind != "c":
-        raise DTypeError(f"converting {array.dtype} to {np.dtype(dtype)} would lose the imaginary part: take .real")
+    if array.dtype.kind == "c" and dtype.kind != "c":
+        raise DTypeError(f"converting {array.dtype} to {dtype} would lose the imaginary part: take .real")
     return array.astype(dtype)
+
+
+def foreign(row: Row, k: int, a: Any) -> Any:
+    """An argument that is no Tensor and no number: arrays are checked, lists become arrays."""
+    if type(a) is not np.ndarray:
+        where = row.arrays
+        if hasattr(a, "__array_function__") and not isinstance(a, np.ndarray):
+            return a  # an array of another library
+        if k < where.start or (where.stop is not None and k >= where.stop) or isinstance(a, np.generic):
+            return a
+        if isinstance(a, (np.matrix, np.ma.MaskedArray)):
+            raise DTypeError(f"{row.name} with a Tensor and a {type(a).__name__}: pass a plain array instead")
+        try:
+            a = np.asarray(a)
+        except ValueError as error:
+            raise DTypeError(f"{row.name} needs regular arrays of numbers: {error}") from None
+    if a.dtype.kind not in "fiubc":
+        raise DTypeError(f"{row.name} of a Tensor and an array of {a.dtype}: only numbers can be computed with")
+    return a
 
 
 def check_generator(rng: Any) -> np.random.Generator:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from tinygrad_nn.checks import dtype_of, flag, path_of, whole
 from tinygrad_nn.errors import ArgumentError, DTypeError, FileFormatError, ShapeError
 
 __all__ = [
@@ -37,6 +37,8 @@ def _plain(values: ArrayLike) -> Array:
     """An array of what is given; a mask would be lost silently, and lists may be ragged."""
     if isinstance(values, np.ma.MaskedArray):
         raise DTypeError("a masked array would lose its mask: pass values.filled(value), or the entries that count")
+    if isinstance(values, np.matrix):
+        raise DTypeError("a matrix has rules of its own, which would be lost: pass np.asarray(values)")
     try:
         return np.asarray(values)
     except ValueError as error:
@@ -60,7 +62,7 @@ class _Scaler:
         array = _as_numbers(values)
         try:
             axes = None if axis is None else normalize_axis_tuple(axis, array.ndim)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ArgumentError(f"{axis=} does not fit values of shape {array.shape}: {error}") from error
         self.shape = None if axes is None else tuple(-1 if i in axes else n for i, n in enumerate(array.shape))
         # Integers would wrap around in max - min, and float32 and float16 lose digits in long sums.
@@ -156,13 +158,6 @@ def standardize(values: ArrayLike, axis: Axis = None) -> Array:
     return Standardizer(values, axis)(values)
 
 
-def _count(value: int, name: str) -> int:
-    number = -1 if isinstance(value, bool) or not hasattr(value, "__index__") else operator.index(value)
-    if number < 1:
-        raise ArgumentError(f"{name}={value!r} must be a whole number, 1 or more")
-    return number
-
-
 def one_hot(labels: ArrayLike, num_classes: int | None = None, dtype: DTypeLike = np.float64) -> Array:
     """Return rows of zeros with a 1 at each label, ``labels[..., None] == arange(num_classes)``.
 
@@ -174,14 +169,16 @@ def one_hot(labels: ArrayLike, num_classes: int | None = None, dtype: DTypeLike 
     >>> tn.data.one_hot([0, 2], 3)
     array([[1., 0., 0.], [0., 0., 1.]])
     """
-    array = _plain(labels)
+    array, dtype = _plain(labels), dtype_of("dtype", dtype)
     if num_classes is None and array.size == 0:
         raise ShapeError(f"labels of shape {array.shape} is empty, so num_classes cannot be counted: give it")
     if array.dtype.kind not in "iu" and array.size:
         raise DTypeError(f"labels must be integers, got dtype {array.dtype}; write labels.astype(np.int64)")
-    count = int(array.max()) + 1 if num_classes is None else _count(num_classes, "num_classes")
+    count = int(array.max()) + 1 if num_classes is None else whole("num_classes", num_classes)
     if array.size and not 0 <= int(array.min()) <= int(array.max()) < count:
         raise ArgumentError(f"labels from {array.min()} to {array.max()}: they must lie in 0..{count - 1}")
+    if array.size * count * dtype.itemsize > np.iinfo(np.intp).max:
+        raise ArgumentError(f"{array.size} rows of num_classes={count} do not fit into memory")
     result: Array = np.zeros((array.size, count), dtype)
     result[np.arange(array.size), array.ravel().astype(np.intp)] = 1
     return result.reshape(*array.shape, count)
@@ -223,15 +220,15 @@ class batches:  # noqa: N801 - reads as range and zip do, which are classes too
         lengths = {len(array) for array in self._arrays}
         if len(lengths) > 1 or lengths == {0}:
             raise ShapeError(f"arrays of shapes {shapes} must have the same first axis, of 1 sample or more")
-        self._size, self._samples = _count(batch_size, "batch_size"), lengths.pop()
-        self._batches = self._samples // self._size if drop_last else -(-self._samples // self._size)
+        self._size, self._samples = whole("batch_size", batch_size), lengths.pop()
+        self._batches = self._samples // self._size if flag("drop_last", drop_last) else -(-self._samples // self._size)
         if self._batches == 0:
             raise ArgumentError(f"{drop_last=} leaves no batch of {batch_size=} from {self._samples} samples")
         if rng is not None and not isinstance(rng, np.random.Generator):
             raise DTypeError(f"{rng=} is not a NumPy Generator; write rng=np.random.default_rng(seed)")
-        if shuffle and rng is None:
+        if shuffle is not None and flag("shuffle", shuffle) and rng is None:
             raise ArgumentError("shuffle=True needs a generator; write rng=np.random.default_rng(seed)")
-        self._rng = None if shuffle is False else rng
+        self._rng = None if shuffle is not None and not shuffle else rng
 
     def __len__(self) -> int:
         return self._batches
@@ -265,8 +262,7 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 1 << 31) -> Array
     ...     tn.data.read_idx(path)
     array([ 7, 256], dtype=int16)
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise DTypeError(f"read_idx takes the path of a file, got {path!r}")
+    path, max_bytes = path_of("path", path), whole("max_bytes", max_bytes)
     import gzip  # noqa: PLC0415 - only who reads files waits for these
     import zlib  # noqa: PLC0415
 
@@ -275,7 +271,7 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = 1 << 31) -> Array
         try:
             return _parse_idx(stream.read, max_bytes)
         except (EOFError, zlib.error, gzip.BadGzipFile, FileFormatError) as error:
-            raise FileFormatError(f"{os.fspath(path)!r}: {error}") from None
+            raise FileFormatError(f"{path!r}: {error}") from None
 
 
 def _parse_idx(read: Callable[[int], bytes], max_bytes: int) -> Array:
@@ -342,13 +338,14 @@ def load_mnist(folder: str | os.PathLike[str]) -> Mnist:
     >>> tn.data.load_mnist(importlib.resources.files("tinygrad_nn") / "_mnist").test_labels.shape
     (10000,)
     """
+    folder = path_of("folder", folder)
     arrays: list[Array] = []
     for stem, ndim in (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1)):
         names = [f"{stem}{mark}idx{ndim}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
         paths = (os.path.join(folder, name) for name in names)  # noqa: PTH118 - as above
         path = next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113
         if path is None:
-            raise FileNotFoundError(f"{os.fspath(folder)!r} holds none of {', '.join(names)}")
+            raise FileNotFoundError(f"{folder!r} holds none of {', '.join(names)}")
         arrays.append(array := read_idx(path))
         if array.ndim != ndim or array.dtype != np.uint8:
             raise FileFormatError(f"'{path}': expected {ndim}-d uint8, found {array.dtype}, {array.shape}")

@@ -6,6 +6,7 @@ The tree, each class with the built-in that it also is::
     ├── ShapeError        (ValueError)      shapes that do not fit together
     ├── DTypeError        (TypeError)       a dtype or a type that cannot be used here
     ├── ArgumentError     (ValueError)      an option outside its range
+    ├── BoundsError       (IndexError, ValueError) an index or axis that a shape does not have
     ├── NoDerivativeError (TypeError)       a function, or an argument of it, without a derivative
     ├── RuleError         (RuntimeError)    a derivative rule that returned something impossible
     ├── GraphError        (RuntimeError)    calls in the wrong order: backward twice, on a constant ...
@@ -24,6 +25,7 @@ from __future__ import annotations
 __all__ = [
     "AnomalyError",
     "ArgumentError",
+    "BoundsError",
     "DTypeError",
     "DetachError",
     "FileFormatError",
@@ -50,6 +52,10 @@ class DTypeError(TinygradError, TypeError):
 
 class ArgumentError(TinygradError, ValueError):
     """An option outside its range."""
+
+
+class BoundsError(TinygradError, IndexError, ValueError):
+    """An index or an axis that a shape does not have; NumPy's AxisError is both built-ins too."""
 
 
 class NoDerivativeError(TinygradError, TypeError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
+from tinygrad_nn.checks import whole
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 
 __all__ = ["Averages", "ClassificationReport", "accuracy", "classification_report", "confusion_matrix"]
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     Values: TypeAlias = ArrayLike | "_HasNumpy"
 
 
+_MOST_CLASSES = 1 << 20  # more are a mistake in the labels, and a matrix of them would not fit into memory
+
+
 class _HasNumpy(Protocol):
     def numpy(self) -> Array: ...
 
@@ -32,7 +36,12 @@ def _as_classes(values: Any, name: str) -> tuple[Array, int | None]:
     # A Tensor leaves the graph by numpy() only: np.asarray of one is an error.
     if isinstance(values, np.ma.MaskedArray):
         raise DTypeError(f"{name} is a masked array, whose mask would be lost: pass the entries that count")
-    array = np.asarray(values.numpy() if hasattr(values, "numpy") else values)
+    if isinstance(values, np.matrix):
+        raise DTypeError(f"{name} is a matrix, whose rules would be lost: pass np.asarray(...) of it")
+    try:
+        array = np.asarray(values.numpy() if hasattr(values, "numpy") else values)
+    except ValueError as error:
+        raise ShapeError(f"{name} must be a regular array: {error}") from None
     if array.ndim not in (1, 2) or array.shape[1:] == (1,):
         raise ShapeError(
             f"{name} of shape {array.shape} must be class indices (n,) or scores (n, k) with k >= 2; "
@@ -58,6 +67,7 @@ def _as_classes(values: Any, name: str) -> tuple[Array, int | None]:
 
 
 def _paired(targets: Any, predictions: Any, num_classes: int | None = None) -> tuple[Array, Array, int]:
+    num_classes = None if num_classes is None else whole("num_classes", num_classes, most=_MOST_CLASSES)
     true, columns = _as_classes(targets, "targets")
     predicted, columns_too = _as_classes(predictions, "predictions")
     if len(true) != len(predicted):
@@ -70,6 +80,8 @@ def _paired(targets: Any, predictions: Any, num_classes: int | None = None) -> t
         )
     largest = int(max(true.max(), predicted.max()))
     count = counts.pop() if counts else largest + 1
+    if count > _MOST_CLASSES:
+        raise ArgumentError(f"class index {largest} asks for {count} classes, at most {_MOST_CLASSES} are counted")
     if largest >= count:
         raise ArgumentError(f"class index {largest} does not fit {count} classes, which end at {count - 1}")
     return true, predicted, count
@@ -199,6 +211,8 @@ def classification_report(
        macro avg       0.75      0.83      0.73         4
     weighted avg       0.88      0.75      0.77         4
     """
+    if names is not None and (isinstance(names, (str, bytes)) or np.ndim(names) != 1):
+        raise DTypeError(f"names is a list of texts, one for each class; got a {type(names).__name__}")
     wanted = len(names) if names is not None and num_classes is None else num_classes
     true, predicted, count = _paired(targets, predictions, wanted)
     titles = tuple(str(name) for name in (range(count) if names is None else names))

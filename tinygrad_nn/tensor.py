@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.conversion import as_array, unwrap_index
+from tinygrad_nn.checks import dtype_of, flag, kernel_error
+from tinygrad_nn.conversion import as_array, foreign, unwrap_index
 from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, indexing, shaping
 from tinygrad_nn.derivatives.table import call_checked, check_pullback, no_derivative
 from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, touch, walk
@@ -74,7 +75,7 @@ class Tensor(ArrayMethods):
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         self._array = as_array(data, dtype)
         self._node: Any = None
-        if requires_grad:
+        if flag("requires_grad", requires_grad):
             self.requires_grad = True
 
     # What it holds
@@ -220,8 +221,9 @@ class Tensor(ArrayMethods):
                 "backward on a Tensor that depends on nothing that requires a gradient: give the parameters "
                 "requires_grad=True, and compute outside tn.no_grad()"
             )
+        release = not flag("retain_graph", retain_graph)
         upstream = upstream_for(self, gradient)
-        for leaf, grad in walk(node, upstream, release=not retain_graph).items():
+        for leaf, grad in walk(node, upstream, release=release).items():
             # a sum of arrays without axes is a NumPy number
             leaf.grad = grad if leaf.grad is None else np.add(leaf.grad, grad, out=np.empty_like(grad))
 
@@ -412,9 +414,10 @@ class Tensor(ArrayMethods):
 
     def astype(self, dtype: Any) -> Tensor:
         """Convert to another dtype; between real floating dtypes the gradient flows."""
-        if self._node is not None and np.dtype(dtype).kind != self.dtype.kind:
+        dtype = dtype_of("dtype", dtype)
+        if self._node is not None and dtype.kind != self.dtype.kind:
             raise DTypeError(
-                f"astype({np.dtype(dtype)}) of a {self.dtype} Tensor that requires a gradient would cut the "
+                f"astype({dtype}) of a {self.dtype} Tensor that requires a gradient would cut the "
                 f"graph: detach() it first"
             )
         return _call(shaping.cast, self, dtype)
@@ -473,13 +476,16 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
             if node is not None:
                 wanted |= bit
         else:
-            arrays.append(a if type(a) in _PLAIN else _foreign(row, len(arrays), a))
+            arrays.append(a if type(a) in _PLAIN else foreign(row, len(arrays), a))
             parents.append(None)
         bit <<= 1
     if wanted & ~row.active:
         wanted &= row.active
         parents = [p if wanted >> i & 1 else None for i, p in enumerate(parents)]
-    y = row.kernel(*arrays, **kwargs)
+    try:
+        y = row.kernel(*arrays, **kwargs)
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        raise (kernel_error(row.name, tuple(arrays), error) if row.own else error) from None
     pullback = None
     if row.pullback:
         y, pullback = check_pullback(row, y)
@@ -511,25 +517,6 @@ def _apply_several(row: Row, arrays: list[Any], kwargs: dict[str, Any], parents:
         recording.add(row, tuple(arrays), kwargs, values, node)
     tensors = [_wrap(value, node) for value, node in zip(values, nodes, strict=True)]
     return type(y)(*tensors) if hasattr(y, "_fields") else tuple(tensors)
-
-
-def _foreign(row: Row, k: int, a: Any) -> Any:
-    """An argument that is no Tensor and no number: arrays are checked, lists become arrays."""
-    if type(a) is not _ndarray:
-        where = row.arrays
-        if hasattr(a, "__array_function__") and not isinstance(a, _ndarray):
-            return a  # an array of another library
-        if k < where.start or (where.stop is not None and k >= where.stop) or isinstance(a, np.generic):
-            return a
-        if isinstance(a, (np.matrix, np.ma.MaskedArray)):
-            raise DTypeError(f"{row.name} with a Tensor and a {type(a).__name__}: pass a plain array instead")
-        try:
-            a = np.asarray(a)
-        except ValueError as error:
-            raise DTypeError(f"{row.name} needs regular arrays of numbers: {error}") from None
-    if a.dtype.kind not in "fiubc":
-        raise DTypeError(f"{row.name} of a Tensor and an array of {a.dtype}: only numbers can be computed with")
-    return a
 
 
 def _call(function: Any, *args: Any, **kwargs: Any) -> Tensor:

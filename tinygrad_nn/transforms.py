@@ -11,13 +11,15 @@ of a transform around this one, are Tensors too, so that nothing is detached sil
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
 import numpy as np
 
+from tinygrad_nn.checks import flag, function_of
+from tinygrad_nn.conversion import as_array
 from tinygrad_nn.derivatives.elementwise import alias, stop_gradient
 from tinygrad_nn.engine import Leaf, current_recording, leaves, recording, walk
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, ShapeError
@@ -61,6 +63,12 @@ def _entries(tree: Any) -> list[Any]:
     found: list[Any] = []
     _map(found.append, tree)
     return found
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """The shape of an array, Tensor or number."""
+    shape: tuple[int, ...] = (value if hasattr(value, "shape") else as_array(value, None)).shape
+    return shape
 
 
 def _is_module(value: Any) -> bool:
@@ -245,6 +253,7 @@ def grad(function: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool = 
     >>> float(slope(0.0)), float(grad(grad(slope))(0.0))
     (1.0, -2.0)
     """
+    has_aux = flag("has_aux", has_aux)
     both = value_and_grad(function, argnums, has_aux=has_aux)
 
     @functools.wraps(function, updated=())
@@ -265,6 +274,8 @@ def value_and_grad(function: Callable[..., Any], argnums: Argnums = 0, *, has_au
     >>> value_and_grad(lambda w, x: np.sum(w * x))(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     (array(11.), array([3., 4.]))
     """
+    function = function_of("value_and_grad", function)
+    has_aux = flag("has_aux", has_aux)
 
     @functools.wraps(function, updated=())
     def both(*args: Any, **kwargs: Any) -> Any:
@@ -287,6 +298,7 @@ def vjp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
     >>> pullback(np.array([1.0, 2.0])).round(4)
     array([1.    , 0.8399])
     """
+    function = function_of("vjp", function)
 
     @functools.wraps(function, updated=())
     def transformed(*args: Any, **kwargs: Any) -> Any:
@@ -321,6 +333,7 @@ def jvp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
     >>> dy.round(4)
     array([1.    , 0.8399])
     """
+    function = function_of("jvp", function)
 
     @functools.wraps(function, updated=())
     def transformed(*args: Any, **kwargs: Any) -> Any:
@@ -329,8 +342,8 @@ def jvp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
         pairs: list[tuple[Tensor, Any]] = []
         _map(lambda v, t: pairs.append((v, t)), tuple(call.variables), (tangent,) if call.single else tangent)
         for v, t in pairs:
-            if np.shape(t) != v.shape:
-                raise ShapeError(f"a tangent has its argument's shape {v.shape}, got {np.shape(t)}")
+            if _shape(t) != v.shape:
+                raise ShapeError(f"a tangent has its argument's shape {v.shape}, got {_shape(t)}")
         recorded = call.recorded or any(_is_variable(t) for _, t in pairs)
         given = next((g for g in _entries(call.given) if isinstance(g, Tensor)), None)
 
@@ -366,6 +379,7 @@ def jacobian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[...
     array([[2., 0.],
            [2., 4.]])
     """
+    function = function_of("jacobian", function)
 
     @functools.wraps(function, updated=())
     def transformed(*args: Any, **kwargs: Any) -> Any:
@@ -427,8 +441,8 @@ def hvp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
             pairs: list[tuple[Any, Any]] = []
             _map(lambda g, v: pairs.append((g, v)), grads, vector)
             for g, v in pairs:
-                if np.shape(g) != np.shape(v):
-                    raise ShapeError(f"the vector has its argument's shape {np.shape(g)}, got {np.shape(v)}")
+                if np.shape(g) != _shape(v):
+                    raise ShapeError(f"the vector has its argument's shape {np.shape(g)}, got {_shape(v)}")
                 total = total + (g * v).sum()
             return total
 
@@ -475,6 +489,8 @@ def gradients(
     """
     if isinstance(xs, Tensor):
         raise DTypeError("gradients takes a list of Tensors: write gradients(y, [x])")
+    if not isinstance(xs, Iterable) or (hasattr(xs, "ndim") and not xs.ndim):
+        raise DTypeError(f"gradients takes a list of Tensors, got {xs!r}: write gradients(y, [x])")
     xs = list(xs)
     for k, x in enumerate(xs):
         if not isinstance(x, Tensor):
@@ -483,7 +499,8 @@ def gradients(
             raise GraphError(f"xs[{k}] of shape {x.shape} does not require a gradient: make it with requires_grad=True")
     if not isinstance(y, Tensor) or y._node is None:
         raise GraphError("y depends on nothing that requires a gradient, so there is nothing to walk back through")
-    retain = create_graph if retain_graph is None else retain_graph
+    create_graph = flag("create_graph", create_graph)
+    retain = create_graph if retain_graph is None else flag("retain_graph", retain_graph)
     nodes = {x._node for x in xs}
     if create_graph and not retain:
         raise ArgumentError("create_graph=True needs the graph: leave retain_graph out, or set it to True")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.checks import flag, function_of, whole
 from tinygrad_nn.compiler.build import build
 from tinygrad_nn.compiler.capture import flatten, unflatten
 from tinygrad_nn.compiler.entry import MISS, Entry
@@ -75,13 +76,10 @@ def compile(function: Callable[..., Any], *, backward: bool = True, cache: int =
     >>> w.grad
     array([18., 64.])
     """
-    if not callable(function):
-        raise ArgumentError(f"compile needs a function or a Module, got {function!r}")
+    function = function_of("compile", function)
     if isinstance(function, Compiled):
         raise ArgumentError("this function is compiled already: pass the function that it was made of")
-    if not isinstance(cache, int) or cache < 1:
-        raise ArgumentError(f"cache= is the number of programs to keep, at least 1; got {cache!r}")
-    return Compiled(function, backward=backward, cache=cache)
+    return Compiled(function, backward=flag("backward", backward), cache=whole("cache", cache))
 
 
 class Compiled:

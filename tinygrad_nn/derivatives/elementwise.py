@@ -191,7 +191,9 @@ def _sigmoid(x: Any) -> Any:
 
 
 # s(-x) in place of 1 - s(x), which rounds to 0 from x = 37 on
-sigmoid: Callable[..., Any] = own(_sigmoid, lambda g, y, x: g * (y * sigmoid(-x)), name="sigmoid", broadcasts=True)
+sigmoid: Callable[..., Any] = own(
+    _sigmoid, lambda g, y, x: g * (y * sigmoid(-x)), name="sigmoid", broadcasts=True, public=True
+)
 
 
 def _relu(x: Any) -> Any:
@@ -207,7 +209,7 @@ def _relu(x: Any) -> Any:
     return np.maximum(x, 0)
 
 
-relu = own(_relu, lambda g, y, _x: g * (y > 0), name="relu", broadcasts=True, selects=True, note="0 at 0")
+relu = own(_relu, lambda g, y, _x: g * (y > 0), name="relu", broadcasts=True, selects=True, public=True, note="0 at 0")
 
 elementwise(
     np.logaddexp,
@@ -237,7 +239,7 @@ def _stop_gradient(x: Any) -> Any:
     return x
 
 
-stop_gradient = own(_stop_gradient, None, name="stop_gradient")
+stop_gradient = own(_stop_gradient, None, name="stop_gradient", public=True)
 
 
 def _keep_zero(part: Any, g: Any) -> Any:

@@ -22,7 +22,8 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from tinygrad_nn.errors import ArgumentError, NoDerivativeError, RuleError, ShapeError
+from tinygrad_nn.checks import flag, function_of, numbers
+from tinygrad_nn.errors import ArgumentError, DTypeError, NoDerivativeError, RuleError, ShapeError
 
 __all__ = ["COMPOSITIONS", "TABLE", "Blank", "Row", "Traced", "composition", "differentiable", "unbroadcast"]
 
@@ -293,8 +294,14 @@ def differentiable(
     >>> cube(np.array([1.0, 2.0]))
     array([1., 8.])
     """
-    if not callable(function):
-        raise ArgumentError(f"differentiable needs a function, got {function!r}")
+    function = function_of("differentiable", function)
+    for k, rule in enumerate(rules):
+        if rule is not None:
+            _check_rule(k, rule)
+    broadcasts = flag("broadcasts", broadcasts)
+    for label, text in (("name", "" if name is None else name), ("note", note)):
+        if not isinstance(text, str):
+            raise DTypeError(f"{label} of differentiable is a text, got a {type(text).__name__}")
     title = name or name_of(function)
     if isinstance(function, np.ufunc) or _is_numpy(function):
         if not rules:
@@ -304,24 +311,41 @@ def differentiable(
     return own(function, *rules, broadcasts=broadcasts, name=title, note=note, shipped=False)
 
 
+def _check_rule(k: int, rule: Any) -> None:
+    """Raise for a rule that could not be called, or whose arguments cannot be told."""
+    try:
+        positional, _, _ = _parameters(function_of(f"rule {k} of differentiable", rule))
+    except ValueError:
+        positional = ()
+    if len(positional) < 2:
+        raise ArgumentError(
+            f"rule {k} of differentiable is a function rule(g, y, ...) of the upstream gradient, the result and the "
+            f"function's own arguments, with their names: {rule!r} does not say that it takes them"
+        )
+
+
 def own(
     kernel: Callable[..., Any],
     *rules: Rule | None,
     name: str | None = None,
     shipped: bool = True,
+    public: bool = False,
     **options: Any,
 ) -> Callable[..., Any]:
-    """Make a row for a function of our own, and the function that dispatches to it."""
+    """Make a row for a function of our own, and the function that dispatches to it; public: it checks its argument."""
+    title = name or name_of(kernel)
 
     @functools.wraps(kernel)
     def function(*args: Any, **kwargs: Any) -> Any:
         for value in (*args, *kwargs.values()) if kwargs else args:
             if isinstance(value, Traced):
                 return value.__array_function__(function, (), args, kwargs)  # type: ignore[attr-defined]
+        if public and args:
+            args = (numbers(title, args[0]), *args[1:])
         y = kernel(*args, **kwargs)
         return y[0] if row.pullback else y
 
-    row = Row(function, kernel, rules, name=name or name_of(kernel), pullback=not rules, own=shipped, **options)
+    row = Row(function, kernel, rules, name=title, pullback=not rules, own=shipped, **options)
     add(row)
     return function
 

@@ -1,0 +1,288 @@
+"""One good call for each public callable, all its parameters given: what test_bad_input.py spoils one by one."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from pathlib import Path
+
+import numpy as np
+
+import tinygrad_nn as tn
+
+NOT_CALLED = {  # name: why no call of it can be spoilt
+    "data.Mnist": "a named tuple that load_mnist fills",
+    "metrics.Averages": "a named tuple that classification_report fills",
+    "metrics.ClassificationReport": "what classification_report fills",
+    "nn.Module.forward": "defined by each module",
+    "nn.init.Initializer": "a type",
+    "optim.Optimizer": "a base class: its subclasses are called",
+    "optim.Optimizer.check": "for authors of optimizers",
+    "optim.Optimizer.check_range": "for authors of optimizers",
+    "optim.Optimizer.spare": "for authors of optimizers",
+    "optim.Optimizer.update": "for authors of optimizers",
+}
+
+
+def public_callables():
+    """The public functions, classes, and methods that a class itself defines, by name, if they take something."""
+    found = {}
+
+    def collect(module, prefix):
+        for name in module.__all__:
+            item, path = getattr(module, name), prefix + name
+            if isinstance(item, types.ModuleType):
+                if name != "errors":
+                    collect(item, f"{path}.")
+            elif callable(item) or isinstance(item, str):
+                found[path] = item
+                if inspect.isclass(item) and path != "optim.Optimizer.check":
+                    found.update({f"{path}.{m}": f for m, f in vars(item).items() if inspect.isfunction(f)})
+
+    collect(tn, "")
+    hooks = ("check", "update")  # of optimizers: called by the base class
+    return {
+        path: item
+        for path, item in found.items()
+        if not path.rpartition(".")[2].startswith("_")
+        and not (path.startswith("optim.") and path.split(".")[1] != "Optimizer" and path.endswith(hooks))
+        and (isinstance(item, str) or _takes_something(item))
+    }
+
+
+def _takes_something(item):
+    taken = dict(inspect.signature(item).parameters)
+    if not inspect.isclass(item):
+        taken.pop("self", None)
+    return bool(taken)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def array(*shape):
+    return rng().standard_normal(shape)
+
+
+def leaf(*shape):
+    return tn.Tensor(array(*shape), requires_grad=True)
+
+
+def net():
+    return tn.nn.Sequential(tn.nn.Linear(3, 4, rng=rng()), tn.nn.Tanh(), tn.nn.Linear(4, 2, rng=rng()))
+
+
+def through(transform, *extra, **options):
+    """Call a transform and the function that it makes: (function, argnums, has_aux=..., *args)."""
+
+    def run(function, argnums, *args, **options):
+        return transform(function, argnums, **options)(*args)
+
+    return lambda: (run, (loss_of, 0, array(3), *extra), dict(options))
+
+
+def loss_of(x):
+    x = x["a"] if isinstance(x, dict) else x  # nested arguments are taken
+    return np.sum(np.tanh(x) * x)
+
+
+def one(function, *args, **kwargs):
+    """A sample; what a lambda without arguments stands for is made anew at each call."""
+
+    def fresh(value):
+        made = isinstance(value, types.LambdaType) and value.__name__ == "<lambda>"
+        return value() if made and not inspect.signature(value).parameters else value
+
+    return lambda: (
+        fresh(function),
+        tuple(fresh(a) for a in args),
+        {key: fresh(a) for key, a in kwargs.items()},
+    )
+
+
+def layer(make, *shape):
+    """A sample of a layer's forward, on data of a shape."""
+    return one(lambda: make().forward, lambda: array(*shape))
+
+
+X = lambda: array(2, 3)
+RNG = lambda: np.random.default_rng(0)
+F, NN, OPTIM, DATA, METRICS, INIT = tn.functional, tn.nn, tn.optim, tn.data, tn.metrics, tn.nn.init
+
+
+def backward(gradient, retain_graph):
+    return (leaf(2, 3) * 2).backward(gradient, retain_graph)
+
+
+def differentiable(function, rule, broadcasts, name, note):
+    cube = tn.differentiable(function, rule, broadcasts=broadcasts, name=name, note=note)
+    return cube(leaf(3)).sum().backward()
+
+
+def compiled(function, backward, cache, x):
+    return tn.compile(function, backward=backward, cache=cache)(x)
+
+
+def weighted(x):
+    return np.sum(tn.Tensor(x) * WEIGHT)
+
+
+WEIGHT = leaf(3)
+MNIST = Path(tn.__file__).parent / "_mnist"
+
+
+def step(make, *options):
+    """A sample of an optimizer: made of one parameter, and a step taken."""
+
+    def run(params, *args, **kwargs):
+        optimizer = make(params, *args, **kwargs)
+        for p in optimizer.param_groups[0]["params"]:
+            p.grad = np.ones(p.shape, p.dtype)
+        optimizer.step()
+
+    names = list(inspect.signature(make).parameters)[1:]
+    return one(run, lambda: [leaf(3)], **dict(zip(names, options, strict=True)))
+
+
+def draw(initializer, *options):
+    """A sample of an initializer: made, and used once."""
+
+    def run(*args, rng, shape, dtype):
+        return initializer(*args)(rng, shape, dtype)
+
+    return one(run, *options, rng=RNG, shape=(3, 2), dtype=np.float64)
+
+
+def _gradients():
+    x = leaf(3)
+    return (np.tanh(x).sum(), [x]), {"gradient": np.ones(()), "create_graph": True, "retain_graph": True}
+
+
+def _square(x):
+    return x * x
+
+
+def _square_rule(g, _y, x):
+    return g * 2 * x
+
+
+def _sequential(*layers):
+    return NN.Sequential(*layers)(array(5, 3))
+
+
+def _adam():
+    optimizer = OPTIM.Adam([leaf(3)])
+    optimizer.param_groups[0]["params"][0].grad = np.ones(3)
+    optimizer.step()
+    return optimizer
+
+
+SAMPLES = {
+    # Tensor
+    "Tensor": one(tn.Tensor, X, requires_grad=True, dtype=np.float64),
+    "Tensor.backward": one(backward, X, False),
+    "Tensor.sum": one(lambda: leaf(2, 3).sum, 1, True),
+    "Tensor.mean": one(lambda: leaf(2, 3).mean, 1, True),
+    "Tensor.reshape": one(lambda: leaf(2, 3).reshape, (3, 2)),
+    "Tensor.transpose": one(lambda: leaf(2, 3).transpose, (1, 0)),
+    "Tensor.astype": one(lambda: leaf(2, 3).astype, np.float32),
+    # transforms and recording
+    "grad": through(tn.grad, has_aux=False),
+    "value_and_grad": through(tn.value_and_grad, has_aux=False),
+    "jacobian": through(tn.jacobian),
+    "hessian": through(tn.hessian),
+    "jvp": through(tn.jvp, array(3)),
+    "hvp": through(tn.hvp, array(3)),
+    "vjp": one(
+        lambda function, argnums, x, g: tn.vjp(function, argnums)(x)[1](g),
+        loss_of,
+        0,
+        lambda: array(3),
+        lambda: np.ones(()),
+    ),
+    "gradients": lambda: (tn.gradients, *_gradients()),
+    "stop_gradient": one(tn.stop_gradient, X),
+    "compile": one(compiled, weighted, True, 4, lambda: array(3)),
+    "differentiable": one(differentiable, _square, lambda: _square_rule, True, "square", "nothing"),
+    "detect_anomaly": one(tn.detect_anomaly, check_nan=True, check_writes=True),
+    # functional
+    **{f"functional.{name}": one(getattr(F, name), X) for name in ("tanh", "sigmoid", "relu", "silu")},
+    **{f"functional.{name}": one(getattr(F, name), X, -1) for name in ("softmax", "log_softmax")},
+    "functional.logsumexp": one(F.logsumexp, X, -1, True),
+    "functional.gelu": one(F.gelu, X, "tanh"),
+    "functional.dropout": one(F.dropout, X, 0.5, rng=RNG),
+    "functional.leaky_relu": one(F.leaky_relu, X, 0.01),
+    "functional.elu": one(F.elu, X, 1.0),
+    "functional.softplus": one(F.softplus, X, 1.0),
+    "functional.mse_loss": one(F.mse_loss, X, X, "mean"),
+    "functional.half_squared_error": one(F.half_squared_error, X, X),
+    "functional.cross_entropy": one(F.cross_entropy, X, lambda: np.array([0, 2]), "mean"),
+    "functional.binary_cross_entropy_with_logits": one(
+        F.binary_cross_entropy_with_logits, X, lambda: np.ones((2, 3)), "mean"
+    ),
+    # nn
+    "nn.Parameter": one(NN.Parameter, X, requires_grad=True, dtype=np.float64),
+    "nn.Linear": one(
+        NN.Linear,
+        3,
+        2,
+        True,
+        weight_init=INIT.normal(0.1),
+        bias_init=INIT.constant(0.0),
+        dtype=np.float64,
+        rng=RNG,
+    ),
+    "nn.Linear.forward": layer(lambda: NN.Linear(3, 2), 5, 3),
+    "nn.Sequential": one(lambda: _sequential, NN.Tanh(), lambda: NN.Linear(3, 2)),
+    "nn.Sequential.forward": layer(net, 5, 3),
+    "nn.Dropout": one(NN.Dropout, 0.5, rng=RNG),
+    "nn.Dropout.forward": layer(NN.Dropout, 5, 3),
+    "nn.Flatten.forward": layer(NN.Flatten, 5, 3, 2),
+    "nn.Softmax": one(NN.Softmax, -1),
+    "nn.LeakyReLU": one(NN.LeakyReLU, 0.01),
+    "nn.ELU": one(NN.ELU, 1.0),
+    "nn.GELU": one(NN.GELU, "tanh"),
+    "nn.Softplus": one(NN.Softplus, 1.0),
+    **{
+        f"nn.{name}.forward": layer(getattr(NN, name), 5, 3)
+        for name in ("Tanh", "Sigmoid", "ReLU", "Softmax", "LeakyReLU", "ELU", "GELU", "SiLU", "Softplus")
+    },
+    "nn.MSELoss": one(NN.MSELoss, "mean"),
+    "nn.CrossEntropyLoss": one(NN.CrossEntropyLoss, "mean"),
+    "nn.MSELoss.forward": one(lambda: NN.MSELoss().forward, X, X),
+    "nn.CrossEntropyLoss.forward": one(lambda: NN.CrossEntropyLoss().forward, X, lambda: np.array([0, 2])),
+    "nn.Module.train": one(lambda: net().train, True),
+    "nn.Module.requires_grad_": one(lambda: net().requires_grad_, False),
+    "nn.Module.load_state_dict": one(lambda: net().load_state_dict, lambda: net().state_dict()),
+    "nn.init.uniform": draw(INIT.uniform, -0.5, 0.5),
+    "nn.init.normal": draw(INIT.normal, 0.1, 0.0),
+    "nn.init.constant": draw(INIT.constant, 0.5),
+    # optim
+    "optim.SGD": step(OPTIM.SGD, 0.1, 0.9, True, 0.01),
+    "optim.Adam": step(OPTIM.Adam, 0.1, (0.9, 0.99), 1e-8, 0.01),
+    "optim.AdamW": step(OPTIM.AdamW, 0.1, (0.9, 0.99), 1e-8, 0.01),
+    "optim.Optimizer.load_state_dict": one(lambda: _adam().load_state_dict, lambda: _adam().state_dict()),
+    # data and metrics
+    "data.normalize": one(DATA.normalize, X, 0),
+    "data.standardize": one(DATA.standardize, X, 0),
+    "data.Normalizer": one(DATA.Normalizer, X, 0),
+    "data.Standardizer": one(DATA.Standardizer, X, 0),
+    "data.one_hot": one(DATA.one_hot, lambda: np.array([0, 2]), 3, np.float64),
+    "data.batches": one(
+        lambda x, y, **kwargs: list(DATA.batches(x, y, **kwargs)),
+        X,
+        X,
+        batch_size=2,
+        shuffle=True,
+        rng=RNG,
+        drop_last=False,
+    ),
+    "data.read_idx": one(DATA.read_idx, MNIST / "t10k-labels-idx1-ubyte.gz", max_bytes=100_000),
+    "data.load_mnist": one(DATA.load_mnist, MNIST),
+    "metrics.accuracy": one(METRICS.accuracy, lambda: np.array([0, 1]), lambda: np.array([1, 1])),
+    "metrics.confusion_matrix": one(METRICS.confusion_matrix, lambda: np.array([0, 1]), lambda: np.array([1, 1]), 2),
+    "metrics.classification_report": one(
+        METRICS.classification_report, lambda: np.array([0, 1]), lambda: np.array([1, 1]), ["a", "b"], 2
+    ),
+}

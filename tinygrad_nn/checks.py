@@ -1,0 +1,139 @@
+"""Checks of what callers pass: each gives the value back in its plain form, or raises with its name and what fits."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn.errors import ArgumentError, BoundsError, DTypeError, ShapeError, TinygradError
+
+__all__ = ["choice", "dtype_of", "flag", "function_of", "kernel_error", "number", "numbers", "path_of", "whole"]
+
+
+def _told(value: Any) -> str:
+    """An argument in a message: numbers and short texts as they are, of other things the type and shape."""
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}" + (f" of shape {shape}" if isinstance(shape, tuple) else "")
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a switch as True or False; 0 and 1 are taken too, as NumPy does."""
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
+        return bool(value)
+    raise DTypeError(f"{name}={_told(value)} must be True or False")
+
+
+def whole(name: str, value: Any, least: int = 1, most: int = np.iinfo(np.intp).max) -> int:
+    """Return a whole number from `least` to `most` as an int; a bool is no number."""
+    try:
+        found = least - 1 if isinstance(value, (bool, np.bool_)) else operator.index(value)
+    except TypeError:
+        found = least - 1
+    except TinygradError:  # a Tensor that is no index
+        found = least - 1
+    if not least <= found <= most:
+        end = "" if most == np.iinfo(np.intp).max else f" and {most} or less"
+        raise ArgumentError(f"{name}={_told(value)} must be a whole number, {least} or more{end}")
+    return found
+
+
+def number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Return a finite real number as a float: ``low <= value <= high``, and ``above < value < below`` where given."""
+    limits = [f"{name} >= {low}"] if low > -math.inf else []
+    limits += [f"{name} <= {high}"] if high < math.inf else []
+    limits += [f"{name} > {above}"] if above is not None else []
+    limits += [f"{name} < {below}"] if below is not None else []
+    wanted = f"{name}={_told(value)} must be a finite number" + (f" with {' and '.join(limits)}" if limits else "")
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value[()]
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise DTypeError(wanted)
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    fits = low <= found <= high and (above is None or found > above) and (below is None or found < below)
+    if not (fits and math.isfinite(found)):
+        raise ArgumentError(wanted)
+    return found
+
+
+def numbers(name: str, value: Any) -> Any:
+    """Return what can be computed with: an array, Tensor or number as it is, a list as an array."""
+    if type(value) is not np.ndarray:
+        if isinstance(value, (int, float, complex)) or (
+            hasattr(value, "__array_function__") and not isinstance(value, np.ndarray)
+        ):
+            return value
+        if isinstance(value, (np.matrix, np.ma.MaskedArray)):
+            raise DTypeError(f"{name} takes arrays and Tensors; a {type(value).__name__} would lose its own rules")
+        try:
+            value = value if isinstance(value, np.generic) else np.asarray(value)
+        except ValueError as error:
+            raise DTypeError(f"{name} takes regular arrays of numbers: {error}") from None
+    if value.dtype.kind not in "fiubc":
+        raise DTypeError(f"{name} takes arrays of numbers, got {_told(value)} of {value.dtype}")
+    return value
+
+
+def choice(name: str, value: Any, options: tuple[str, ...]) -> str:
+    """Return one of some words."""
+    if isinstance(value, str) and value in options:
+        return value
+    raise ArgumentError(f"{name}={_told(value)} is none of {', '.join(map(repr, options))}")
+
+
+def dtype_of(name: str, value: Any, kinds: str = "fiubc") -> np.dtype[Any]:
+    """Return a dtype of numbers, of one of NumPy's `kinds`."""
+    try:
+        found: np.dtype[Any] = np.dtype(value)
+    except (TypeError, ValueError):
+        raise DTypeError(f"{name}={_told(value)} must be a dtype, such as np.float64") from None
+    if value is None or found.kind not in kinds:
+        raise DTypeError(f"{name}={_told(value)} must be a dtype of numbers, of kind {', '.join(kinds)}")
+    return found
+
+
+def function_of(name: str, value: Any) -> Callable[..., Any]:
+    """Return a callable."""
+    if not callable(value):
+        raise ArgumentError(f"{name} needs a function, got {_told(value)}")
+    found: Callable[..., Any] = value
+    return found
+
+
+def path_of(name: str, value: Any) -> str:
+    """Return a path as text."""
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return os.fsdecode(value)
+    raise DTypeError(f"{name}={_told(value)} must be a path: a text or a pathlib.Path")
+
+
+def kernel_error(function: str, args: tuple[Any, ...], error: Exception) -> Exception:
+    """Make of what NumPy raised in a function an error of ours that also says for which arguments it was."""
+    if isinstance(error, (TinygradError, np.linalg.LinAlgError)):  # the latter is what NumPy users catch
+        return error
+    given = ", ".join(f"{a.shape} {a.dtype}" if isinstance(a, np.ndarray) else _told(a) for a in args)
+    text = f"{function} of {given}: {error}"
+    if isinstance(error, IndexError):
+        return BoundsError(text)
+    if isinstance(error, TypeError):
+        return DTypeError(text)
+    about_shapes = any(word in str(error) for word in ("shape", "dimension", "broadcast", "size", "axis", "axes"))
+    return ShapeError(text) if about_shapes else ArgumentError(text)
