@@ -115,7 +115,20 @@ TAKEN = {  # (callable, place): what is taken there though it holds no numbers, 
 }
 OF_THE_USER = {("differentiable", 0): {"a class"}}  # what a function of the user's raises is passed on
 
-NOT_YET = ("functional.", "nn.", "optim.", "save", "load", "fit", "evaluate", "predict", "summary", "draw", "training")
+NOT_YET = (
+    "io.",
+    "functional.",
+    "nn.",
+    "optim.",
+    "save",
+    "load",
+    "fit",
+    "evaluate",
+    "predict",
+    "summary",
+    "draw",
+    "training",
+)
 
 CASES = [(name, place) for name in sorted(SAMPLES) if not name.startswith(NOT_YET) for place in parameters(name)]
 

@@ -211,8 +211,9 @@ def classification_report(
        macro avg       0.75      0.83      0.73         4
     weighted avg       0.88      0.75      0.77         4
     """
-    if names is not None and (isinstance(names, (str, bytes)) or np.ndim(names) != 1):
+    if names is not None and (isinstance(names, (str, bytes)) or not isinstance(names, (Sequence, np.ndarray))):
         raise DTypeError(f"names is a list of texts, one for each class; got a {type(names).__name__}")
+    names = names if names is None or isinstance(names, Sequence) else list(np.atleast_1d(names))
     wanted = len(names) if names is not None and num_classes is None else num_classes
     true, predicted, count = _paired(targets, predictions, wanted)
     titles = tuple(str(name) for name in (range(count) if names is None else names))
