@@ -11,6 +11,7 @@ from tinygrad_nn import data, errors, functional, io, metrics, nn, optim, traini
 from tinygrad_nn.anomaly import detect_anomaly
 from tinygrad_nn.compiler import compile  # noqa: A004 - tn.compile is its name
 from tinygrad_nn.derivatives import differentiable
+from tinygrad_nn.drawing import draw
 from tinygrad_nn.engine import no_grad
 from tinygrad_nn.io import load, save
 from tinygrad_nn.tensor import Tensor
@@ -25,6 +26,7 @@ __all__ = [
     "data",
     "detect_anomaly",
     "differentiable",
+    "draw",
     "errors",
     "evaluate",
     "fit",
