@@ -460,7 +460,7 @@ def test_cross_entropy_with_probabilities_is_linear_in_them_and_least_at_the_sof
 @pytest.mark.parametrize(
     ("target", "error", "message"),
     [
-        ([0, 3], ArgumentError, r"the target names classes 0 to 3, the logits have 3 \(0 to 2\)"),
+        ([0, 3], ArgumentError, r"the target names classes 0 to 3, there are 3 \(0 to 2\)"),
         ([-1, 0], ArgumentError, "names classes -1 to 0"),
         ([0.0, 1.0], DTypeError, r"class indices are integers, the target is float64: write target\.astype\(int\)"),
         ([True, False], DTypeError, "class indices are integers, the target is bool"),

@@ -8,13 +8,14 @@ a graph lives exactly as long as something that was computed from it.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from weakref import WeakSet
 
 import numpy as np
@@ -109,12 +110,26 @@ class Tape:
     Attributes
     ----------
     passive : whether it only looks on, so that nothing need run in another way because of it
+    gradients : whether results require gradients; inside `no_grad` they do not, and are recorded all the same
     """
 
     passive = False
+    gradients = True
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+
+    def switched(self, *, gradients: bool) -> Self:
+        """Give the same tape with gradients on or off."""
+        if gradients is self.gradients:
+            return self
+        other = copy.copy(self)
+        other.gradients = gradients
+        return other
+
+    def data(self, array: Any) -> Any:
+        """Give what ``.data`` and ``.numpy()`` of a Tensor return while it records."""
+        return array
 
     def add(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, _node: Node | None) -> None:
         """Take note of one call, and of the node made of it where a gradient is needed."""
@@ -131,6 +146,18 @@ _recording: ContextVar[bool | Tape] = ContextVar("recording", default=True)
 current_recording = _recording.get
 
 
+def records_gradients() -> bool:
+    """Whether results require gradients now."""
+    now = _recording.get()
+    return now if isinstance(now, bool) else now.gradients
+
+
+def with_gradients() -> bool | Tape:
+    """Give what to record where gradients are needed, whatever is around: what is recorded now, and gradients."""
+    now = _recording.get()
+    return now.switched(gradients=True) if isinstance(now, Tape) else True
+
+
 class recording:  # noqa: N801 - reads as a statement: with recording(tape)
     """Switch what is recorded: False nothing, True what gradients need, a `Tape` everything."""
 
@@ -139,8 +166,11 @@ class recording:  # noqa: N801 - reads as a statement: with recording(tape)
         self._tokens: list[Token[bool | Tape]] = []
 
     def __enter__(self) -> bool | Tape:
-        self._tokens.append(_recording.set(self._what))
-        return self._what
+        what, now = self._what, _recording.get()
+        if what is False and isinstance(now, Tape) and not now.passive:
+            what = now.switched(gradients=False)
+        self._tokens.append(_recording.set(what))
+        return what
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

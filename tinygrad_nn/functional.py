@@ -13,9 +13,9 @@ import numpy as np
 
 from tinygrad_nn.conversion import as_lengths, check_generator
 from tinygrad_nn.derivatives.elementwise import relu, sigmoid
+from tinygrad_nn.derivatives.indexing import within
 from tinygrad_nn.derivatives.random import random_like
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
-from tinygrad_nn.tensor import Tensor
 from tinygrad_nn.transforms import stop_gradient
 
 __all__ = [
@@ -416,14 +416,9 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean") -> Any:
 
 def _one_per_row(target: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """The index that picks from each row of class scores the entry of its class."""
-    classes = target.data if isinstance(target, Tensor) else target
-    if classes.dtype.kind not in "iu":
-        raise DTypeError(f"class indices are integers, the target is {classes.dtype}: write target.astype(int)")
-    if classes.size and not (classes.min() >= 0 and classes.max() < shape[-1]):
-        raise ArgumentError(
-            f"the target names classes {classes.min()} to {classes.max()}, the logits have {shape[-1]} (0 to "
-            f"{shape[-1] - 1})"
-        )
+    if target.dtype.kind not in "iu":
+        raise DTypeError(f"class indices are integers, the target is {target.dtype}: write target.astype(int)")
+    classes = within(target, shape[-1], "cross_entropy: the target names classes")
     return (*np.indices(shape[:-1], sparse=True), classes)
 
 

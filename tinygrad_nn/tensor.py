@@ -12,7 +12,7 @@ from tinygrad_nn.checks import dtype_of, flag, kernel_error
 from tinygrad_nn.conversion import as_array, foreign, unwrap_index
 from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, indexing, shaping
 from tinygrad_nn.derivatives.table import call_checked, check_pullback, no_derivative
-from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, touch, walk
+from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, records_gradients, touch, walk
 from tinygrad_nn.errors import DetachError, DTypeError, GraphError, NoDerivativeError, ShapeError
 from tinygrad_nn.methods import ArrayMethods
 
@@ -83,7 +83,8 @@ class Tensor(ArrayMethods):
     @property
     def data(self) -> Any:
         """The array inside; assigning to it writes, which graphs recorded earlier will notice."""
-        return self._array
+        tape = current_recording()
+        return self._array if tape is True or not tape else tape.data(self._array)
 
     @data.setter
     def data(self, value: Any) -> None:
@@ -177,7 +178,7 @@ class Tensor(ArrayMethods):
 
     def numpy(self) -> Any:
         """Return the array inside, shared; what is computed from it is not recorded."""
-        return self._array
+        return self.data
 
     def item(self) -> Any:
         """Return the only entry as a Python number; what is computed from it is not recorded."""
@@ -251,6 +252,7 @@ class Tensor(ArrayMethods):
         return _dispatch(function, args, kwargs)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        self._leave("np.asarray()")
         raise DetachError(
             "converting a Tensor to an array would silently leave the graph: write t.numpy() where no "
             "gradient is needed, np.stack([...]) to join Tensors, and NumPy functions to compute with them"
@@ -499,11 +501,13 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
     tensor = _new(Tensor)
     tensor._array = y
     tensor._node = None
-    if recording:
+    if recording is True:
         if wanted:
             tensor._node = record(row, arrays, kwargs, parents, wanted, y, pullback)
-        if recording is not True:
-            recording.add(row, tuple(arrays), kwargs, y, tensor._node)
+    elif recording:
+        if wanted and recording.gradients:
+            tensor._node = record(row, arrays, kwargs, parents, wanted, y, pullback)
+        recording.add(row, tuple(arrays), kwargs, y, tensor._node)
     return tensor
 
 
@@ -511,7 +515,7 @@ def _apply_several(row: Row, arrays: list[Any], kwargs: dict[str, Any], parents:
     """The rest of `apply` for a kernel with several outputs: one node, and a pick for each output."""
     values = tuple(np.asarray(value) if isinstance(value, np.generic) else value for value in y)
     recording = current_recording()
-    node = record(row, arrays, kwargs, parents, wanted, values, None) if recording and wanted else None
+    node = record(row, arrays, kwargs, parents, wanted, values, None) if wanted and records_gradients() else None
     nodes = [node and record_pick(node, k, value) for k, value in enumerate(values)]
     if recording is not True and recording:
         recording.add(row, tuple(arrays), kwargs, values, node)
@@ -553,7 +557,7 @@ def _constant(row: Row, name: str, value: Any) -> Any:
         return value
     if value.requires_grad:
         raise NoDerivativeError(f"{row.name} has no derivative with respect to {name}=: detach() the Tensor first")
-    return value.data
+    return value._array
 
 
 _SUM, _MEAN, _RESHAPE, _TRANSPOSE, _POWER = (TABLE[f] for f in (np.sum, np.mean, np.reshape, np.transpose, np.power))

@@ -21,7 +21,7 @@ import numpy as np
 from tinygrad_nn.checks import flag, function_of
 from tinygrad_nn.conversion import as_array
 from tinygrad_nn.derivatives.elementwise import alias, stop_gradient
-from tinygrad_nn.engine import Leaf, current_recording, leaves, recording, walk
+from tinygrad_nn.engine import Leaf, leaves, recording, records_gradients, walk, with_gradients
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from tinygrad_nn.tensor import Tensor, _wrap, leaf, upstream_for
 
@@ -81,7 +81,7 @@ def _variable(value: Any, where: str) -> Any:
         return dict(value.named_parameters())
     if isinstance(value, Tensor) and value.requires_grad:
         return alias(value)
-    data = value.data if isinstance(value, Tensor) else Tensor(value).data
+    data = value._array if isinstance(value, Tensor) else Tensor(value)._array
     if data.dtype.kind != "f":
         raise DTypeError(
             f"{where} is {data.dtype}: a gradient is with respect to real floating numbers, write 3.0 for 3"
@@ -107,12 +107,12 @@ class _Call:
         kwargs: dict[str, Any],
         has_aux: bool,
     ) -> None:
-        outside = bool(current_recording())
+        outside = records_gradients()
         self.single = not isinstance(argnums, tuple)
         lifted = list(args)
         self.variables: list[Any] = []
         self.given: list[Any] = []
-        with recording(current_recording() or True):
+        with recording(with_gradients()):
             for k in _positions(argnums, args):
                 variables = _map(functools.partial(_variable, where=f"argument {k}"), args[k])
                 self.variables.append(variables)
@@ -144,7 +144,7 @@ class _Call:
             return y
         if self.recorded if recorded is None else recorded:
             return y
-        return _wrap(y.data, None) if isinstance(given, Tensor) else y.data
+        return _wrap(y._array, None) if isinstance(given, Tensor) else y._array
 
     def outputs(self, tree: Any) -> Any:
         """Results of the function itself: Tensors where an argument was one."""
@@ -164,7 +164,7 @@ class _Call:
 
         def one(variable: Tensor, given: Any) -> Any:
             g = found.get(variable._node)
-            g = np.zeros_like(variable.data) if g is None else g
+            g = np.zeros_like(variable._array) if g is None else g
             return self.output(g if isinstance(g, Tensor) else _wrap(np.asarray(g), None), given, recorded=recorded)
 
         results = tuple(_map(one, v, given) for v, given in zip(self.variables, self.given, strict=True))
@@ -172,12 +172,12 @@ class _Call:
 
 
 def _array_of(parameter: Tensor) -> Any:
-    return parameter.data
+    return parameter._array
 
 
 def _is_variable(g: Any) -> bool:
     """Whether a result must stay a Tensor for the sake of `g`, an upstream gradient or tangent."""
-    return isinstance(g, Tensor) and g.requires_grad and bool(current_recording())
+    return isinstance(g, Tensor) and g.requires_grad and records_gradients()
 
 
 def _positions(argnums: Any, args: tuple[Any, ...]) -> list[int]:
@@ -199,7 +199,7 @@ def walk_back(y: Tensor, g: Any, nodes: set[Any], *, create_graph: bool, retain:
     upstream = upstream_for(y, g)
     if create_graph:
         upstream = g if isinstance(g, Tensor) and g.dtype == y.dtype else _wrap(upstream, None)
-        with recording(current_recording() or True):
+        with recording(with_gradients()):
             return walk(y._node, upstream, release=False, targets=nodes, wrap=_wrap)
     return walk(y._node, upstream, release=not retain, targets=nodes)
 
@@ -351,16 +351,16 @@ def jvp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
             _check(y, "jvp")
             dy: Any = None
             if isinstance(y, Tensor) and y._node is not None:
-                g = leaf(np.zeros_like(y.data))
+                g = leaf(np.zeros_like(y._array))
                 found = walk_back(y, g, call.nodes, create_graph=True, retain=True)
-                with recording(current_recording() or True):
+                with recording(with_gradients()):
                     parts = [(found[v._node] * t).sum() for v, t in pairs if v._node in found]
                     total = sum(parts[1:], start=parts[0]) if parts else None
                 if total is not None and total.requires_grad:
                     dy = walk_back(total, None, {g._node}, create_graph=recorded, retain=False).get(g._node)
                 _settled.add(g._node)
             if dy is None:
-                dy = np.zeros_like(y.data if isinstance(y, Tensor) else y)
+                dy = np.zeros_like(y._array if isinstance(y, Tensor) else y)
             return call.output(dy if isinstance(dy, Tensor) else _wrap(np.asarray(dy), None), given, recorded=recorded)
 
         return call.outputs(call.y), _map(push, call.y)

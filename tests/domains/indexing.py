@@ -209,6 +209,11 @@ def convolve(d: Draw, function: Callable[..., Any]) -> Case:
     )
 
 
+@domain(indexing.within)
+def within(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(lambda x: function(x, 3, "entries"), [d.values(d.shape(), 0.0, 2.9)])
+
+
 # Random draws: no gradient
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from tinygrad_nn.compiler.build import Built
 from tinygrad_nn.compiler.capture import unflatten
 from tinygrad_nn.compiler.guard import conditions, is_same
+from tinygrad_nn.compiler.helpers import ERRORS
 from tinygrad_nn.compiler.program import Value
 from tinygrad_nn.tensor import Tensor, _wrap
 
@@ -44,7 +45,7 @@ class Entry:
 
     def __init__(self, built: Built) -> None:
         self.built = built
-        namespace: dict[str, Any] = {"np": np}
+        namespace: dict[str, Any] = {"np": np, **ERRORS}
         exec(compile(built.source.text_of_program(), "<tinygrad_nn program>", "exec"), namespace)  # noqa: S102
         self._program: Callable[..., Any] = namespace["program"]
         self._known: dict[int, str] = {}

@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["numpy_name", "text_of"]
+from tinygrad_nn import errors
+
+__all__ = ["ERRORS", "numpy_name", "text_of"]
+
+ERRORS: dict[str, Any] = {name: getattr(errors, name) for name in errors.__all__}
+"""The exceptions that kernels raise; where there is only NumPy, the built-in ones stand for them."""
 
 
 def numpy_name(function: Callable[..., Any]) -> str | None:
@@ -52,7 +57,9 @@ def _collect(function: Any, found: dict[str, str]) -> bool:
         value = function.__globals__.get(name, found)
         if value is np or (value is found and (hasattr(builtins, name) or not _is_loaded(body, name))):
             continue
-        if value is found or not _collect(value, found):
+        if name in ERRORS and value is ERRORS[name]:
+            found[name] = f"{name} = {value.__bases__[-1].__name__}"
+        elif value is found or not _collect(value, found):
             return False
     return True
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.compiler.buffers import Buffer, Plan
-from tinygrad_nn.compiler.helpers import numpy_name, text_of
+from tinygrad_nn.compiler.helpers import ERRORS, numpy_name, text_of
 from tinygrad_nn.compiler.literals import around, dtype_name, literal, nested
 from tinygrad_nn.compiler.program import Op, Program, Value
 from tinygrad_nn.derivatives import TABLE, indexing
@@ -260,8 +260,9 @@ class Source:
         return "\n".join([*_signature("program", list(self.given)), body])
 
     def text_of_program(self) -> str:
-        """The source of ``program`` and its helpers, without ``step``."""
-        return "\n".join(["import numpy as np", *self._helpers.values(), _bound(self.factory)])
+        """The source of ``program`` and its helpers, without ``step``; it has to be run where `ERRORS` are."""
+        texts = [text for name, text in self._helpers.items() if name not in ERRORS]
+        return "\n".join(["import numpy as np", *texts, _bound(self.factory)])
 
     def _standalone(self) -> str:
         names = [self._names[v] for v in self.arguments]

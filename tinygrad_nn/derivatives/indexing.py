@@ -12,7 +12,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from tinygrad_nn.derivatives.table import composition, numpy_row, own, plain
 from tinygrad_nn.errors import ArgumentError, ShapeError
 
-__all__ = ["getitem", "scatter"]
+__all__ = ["getitem", "scatter", "within"]
 
 _ALL = (slice(None),)
 
@@ -45,6 +45,16 @@ getitem: Callable[..., Any] = own(
     _getitem, lambda g, _y, _x, index: scatter(g, index, _x.shape), name="getitem", selects=True
 )
 scatter: Callable[..., Any] = own(_scatter, lambda g, _y, _g, index, shape: getitem(g, index), name="scatter")
+
+
+def _within(index: Any, length: int, what: str) -> Any:
+    """Return an array of integers as it is, after a check of its values: each must lie in [0, length)."""
+    if index.size and not (index.min() >= 0 and index.max() < length):
+        raise ArgumentError(f"{what} {index.min()} to {index.max()}, there are {length} (0 to {length - 1})")
+    return index
+
+
+within = own(_within, None, name="within")
 
 
 @composition(np.take)

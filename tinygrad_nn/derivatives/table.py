@@ -425,7 +425,7 @@ def call_checked(function: Any, stand_in: Callable[..., Any], args: tuple[Any, .
 
 def plain(index: Any) -> Any:
     """Return the array inside an index: positions have no gradient, and arrays take no Tensors as indices."""
-    return index.data if isinstance(index, Traced) else index  # type: ignore[attr-defined]
+    return index._array if isinstance(index, Traced) else index  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
