@@ -6,8 +6,16 @@ sign of it), LOUD (an error from NumPy that nobody understands), MILD (surprisin
 
 from __future__ import annotations
 
+import argparse
+import collections
+import contextvars
 import copy
+import functools
+import math
+import os
+import queue
 import random
+import sys
 import threading
 import time
 import types
@@ -84,17 +92,52 @@ def test_a_loop_whose_length_is_a_value():
     [
         lambda t: t.item(),
         float,
-        lambda t: t.numpy().max(),
-        lambda t: t.data + 1,
         lambda t: t.tolist(),
-        lambda t: np.exp(t.numpy()),
         lambda t: int(t.item() * 1e6),
+        lambda t: np.asarray(t.data),
+        lambda t: math.exp(t.data),
+        lambda t: np.array([t.data, 1.0]),
     ],
 )
 def test_a_value_that_leaves_and_comes_back(leave):
     """SILENT: the number would be a constant of the program."""
     w = parameter(1.0, 2.0)
     refused(lambda x: (w * leave(x.sum())).sum(), np.array([1.0, 3.0]), match="freeze")
+
+
+@pytest.mark.parametrize(
+    "stay", [lambda t: t.numpy().max(), lambda t: t.data + 1, lambda t: np.exp(t.numpy()), lambda t: 2 / (1 + t.data)]
+)
+def test_arrays_that_leave_are_recorded_too(stay):
+    """SILENT: what is computed from .data or .numpy() would be that of the first call."""
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        return (w * stay(x.sum()) + stay(w)).sum()
+
+    step = compile(loss)
+    for k in (1.0, 0.5):
+        check(loss, step, tn.Tensor([k, 3.0]), parameters=[w])
+        w.data = w.data * 1.5
+    assert len(step._entries) == 1
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        lambda w, v: w.data.max() > 1e6,
+        lambda w, v: np.isnan(w.data).any(),
+        lambda w, v: np.array_equal(w.data, v),
+        lambda w, v: (v > 1e6).any(),
+        lambda w, v: max(v) > 1e6,
+        lambda w, v: v[0] == 1e9,
+        lambda w, v: 1e6 in v,
+    ],
+)
+def test_comparisons_that_come_out_the_same_while_recording(decide):
+    """SILENT: a branch that no data of the recording takes would never be taken."""
+    w, v = parameter(1.0, 2.0), np.array([1.0, 2.0])
+    refused(lambda x: (x * w).sum() * (2.0 if decide(w, v) else 1.0), np.ones(2), match="branches on values")
 
 
 def test_a_parameter_that_leaves_and_comes_back():
@@ -134,12 +177,22 @@ def test_numpy_on_an_array_from_outside():
     """SILENT: the sum would be that of the first call, however the array changes."""
     w = parameter(1.0, 2.0)
     scale = np.array([1.0, 2.0])
-    refused(lambda x: (x * w).sum() * scale.sum(), np.ones(2), match="freeze")
-    refused(lambda x: (x * w).sum() * table[1:].max(), np.ones(2), match="freeze")
+    pair = (np.array([1.0, 2.0]), 2.0)
+
+    def loss(x):
+        return (x * w).sum() * scale.sum() * table[1:].max() * np.exp(pair[0]).mean()
+
+    step = compile(loss)
+    for array in (scale, table, pair[0]):
+        check(loss, step, np.ones(2), parameters=[w])
+        np.add(array, 1.5, out=array)
+    check(loss, step, np.ones(2), parameters=[w])
+    assert len(step._entries) == 1
+    table[...] = np.arange(4.0)
 
 
 def test_no_grad_inside():
-    """SILENT: what is computed under no_grad is not recorded, and would be frozen."""
+    """SILENT: what is computed under no_grad would be frozen, were it not recorded."""
     w = parameter(1.0, 2.0)
 
     def loss(x):
@@ -147,7 +200,11 @@ def test_no_grad_inside():
             scale = (w * x).sum()
         return (w * x).sum() * scale
 
-    refused(loss, np.ones(2), match="freeze")
+    step = compile(loss)
+    for k in (1.0, 2.0):
+        check(loss, step, np.full(2, k), parameters=[w])
+        w.data = w.data * 1.5
+    refused(lambda x: tn.no_grad()(lambda: (w * x).sum().item())() * (w * x).sum(), np.ones(2), match="branches")
 
 
 def test_a_mask_as_index():
@@ -363,21 +420,263 @@ def test_layers_that_are_added():
     check(loss, step, np.ones((1, 2)), parameters=list(net.parameters()))
 
 
-class Hidden:
-    """Its attributes are not found by looking."""
-
-    __slots__ = ("w",)
-
-
 def test_what_compile_cannot_see():
     """SILENT: it would not be noticed when such an array or parameter is exchanged."""
-
-    hidden = Hidden()
-    hidden.w = parameter(1.0, 2.0)
-    refused(lambda x: (x * hidden.w).sum(), np.ones(2), match="cannot (see|find)")
-    hidden.w = np.array([1.0, 2.0])
+    hidden = queue.SimpleQueue()
     w = parameter(1.0, 2.0)
-    refused(lambda x: (x * w * hidden.w).sum(), np.ones(2), match="cannot see")
+
+    def held():
+        item = hidden.get()
+        hidden.put(item)
+        return item
+
+    hidden.put(w)
+    refused(lambda x: (x * held()).sum(), np.ones(2), match="cannot (see|find)")
+    hidden.get()
+    hidden.put(np.array([1.0, 2.0]))
+    refused(lambda x: (x * w * held()).sum(), np.ones(2), match="cannot see")
+
+
+# Where a number may stand: each gives a way to read it, and a way to change it
+
+
+class Slotted:
+    """Its attributes live in slots."""
+
+    __slots__ = ("scale",)
+
+
+class Method:
+    """Its number comes from a method, a property and a class attribute."""
+
+    base = 1.0
+
+    def scale(self):
+        return self.base
+
+    @property
+    def also(self):
+        return self.scale() * type(self).base
+
+
+def default(x, scale=1.0, *, other=(1.0,)):
+    return x * scale * other[0]
+
+
+def places():
+    """Give a reader and a writer of one number for every place that code can read from."""
+    slotted, unset = Slotted(), Slotted()
+    slotted.scale = 1.0
+    module = types.ModuleType("settings")
+    module.scale = 1.0
+    method = Method()
+    inner = {"scale": 1.0}
+    proxy = types.MappingProxyType(inner)
+    variable = contextvars.ContextVar("variable", default=1.0)
+    options = argparse.Namespace(scale=1.0)
+    chain = collections.ChainMap({}, {"scale": 1.0})
+    os.environ["TINYGRAD_NN_SCALE"] = "1.0"
+    sys.modules["tinygrad_nn_settings"] = imported = types.ModuleType("settings_of_a_test")
+    imported.scale = 1.0
+    bound = functools.partial(default, scale=1.0)
+    local = threading.local()
+    local.scale = 1.0
+    user = collections.UserDict(scale=1.0)
+    nested = [(1.0, {"a": [1.0]})]
+    data = bytearray([1])
+    function = types.FunctionType(default.__code__, {}, "function", (1.0,))
+    function.__kwdefaults__ = {"other": (1.0,)}
+    function.scale = 1.0
+    schedule = tn.optim.SGD([parameter(1.0)], lr=1.0)
+    cached = functools.partial(lambda: holder.cell)
+    holder = types.SimpleNamespace(cell=1.0)
+    get = user.get
+
+    def imports():
+        import tinygrad_nn_settings  # type: ignore[import-not-found]  # noqa: PLC0415
+
+        return tinygrad_nn_settings.scale
+
+    def write_default(value):
+        function.__defaults__ = (value,)
+
+    def write_keyword(value):
+        function.__kwdefaults__ = {"other": (value,)}
+
+    def write_code(value):
+        function.__code__ = (default if value == 1.0 else lambda x, scale=1.0, *, other=(1.0,): x * 3.0).__code__
+
+    return {
+        "slot": (lambda: slotted.scale, lambda v: setattr(slotted, "scale", v)),
+        "slot that was empty": (lambda: getattr(unset, "scale", 1.0), lambda v: setattr(unset, "scale", v)),
+        "module in a closure": (lambda: module.scale, lambda v: setattr(module, "scale", v)),
+        "variable that a module gets": (
+            lambda: getattr(module, "later", 1.0),
+            lambda v: setattr(module, "later", v),
+        ),
+        "module imported inside": (imports, lambda v: setattr(imported, "scale", v)),
+        "method": (lambda: method.also, lambda v: setattr(Method, "scale", lambda self: v)),
+        "class attribute": (lambda: method.also, lambda v: setattr(Method, "base", v)),
+        "attribute over a class's": (lambda: method.scale() * 1, lambda v: setattr(method, "base", v)),
+        "proxy": (lambda: proxy["scale"], lambda v: inner.__setitem__("scale", v)),
+        "context variable": (variable.get, variable.set),
+        "environment": (
+            lambda: float(os.environ["TINYGRAD_NN_SCALE"]),
+            lambda v: os.environ.__setitem__("TINYGRAD_NN_SCALE", str(v)),
+        ),
+        "command line": (lambda: options.scale, lambda v: setattr(options, "scale", v)),
+        "chain": (lambda: chain["scale"], lambda v: chain.__setitem__("scale", v)),
+        "user's dict": (lambda: user["scale"], lambda v: user.__setitem__("scale", v)),
+        "bound method of a dict": (lambda: get("scale"), lambda v: user.__setitem__("scale", v)),
+        "keyword of a partial": (lambda: bound(1.0), lambda v: bound.keywords.__setitem__("scale", v)),
+        "thread's own": (lambda: local.scale, lambda v: setattr(local, "scale", v)),
+        "nested": (lambda: nested[0][1]["a"][0], lambda v: nested[0][1]["a"].__setitem__(0, v)),
+        "tuple": (lambda: nested[0][0], lambda v: nested.__setitem__(0, (v, {"a": [1.0]}))),
+        "bytes": (lambda: data[0] * 1.0, lambda v: data.__setitem__(0, int(v * 2))),
+        "default": (lambda: function(1.0), write_default),
+        "keyword default": (lambda: function(1.0), write_keyword),
+        "code": (lambda: function(1.0), write_code),
+        "attribute of a function": (lambda: function.scale, lambda v: setattr(function, "scale", v)),
+        "foreign object": (lambda: schedule.param_groups[0]["lr"], lambda v: schedule.param_groups[0].update(lr=v)),
+        "function in a partial": (cached, lambda v: setattr(holder, "cell", v)),
+    }
+
+
+@pytest.mark.parametrize("name", places())
+def test_a_number_anywhere(name):
+    """SILENT: the number of the first call for ever."""
+    w = parameter(1.0, 2.0)
+    read, write = places()[name]
+
+    def loss(x):
+        return (x * w).sum() * read()
+
+    step = compile(loss)
+    try:
+        for value in (1.0, 2.5, 1.0):
+            write(value)
+            for k in (1.0, 2.0):
+                check(loss, step, np.full(2, k), parameters=[w])
+        assert len(step._entries) <= 3
+    finally:
+        Method.base, Method.scale = 1.0, METHOD_SCALE
+        os.environ.pop("TINYGRAD_NN_SCALE")
+
+
+METHOD_SCALE = Method.scale
+
+
+def test_globals_that_appear_later():
+    """SILENT: the name would go on meaning the built-in, or what `except NameError` gave."""
+    space = {"np": np, "w": parameter(1.0, 2.0)}
+    exec(  # noqa: S102
+        "def loss(x):\n"
+        "    try:\n"
+        "        y = (x * w).sum() * scale\n"
+        "    except NameError:\n"
+        "        y = (x * w).sum()\n"
+        "    return y * abs(-2.0)",
+        space,
+    )
+    step = compile(space["loss"])
+    check(space["loss"], step, np.ones(2), parameters=[space["w"]])
+    space["scale"] = 3.0
+    check(space["loss"], step, np.ones(2), parameters=[space["w"]])
+    space["abs"] = lambda x: 7.0
+    check(space["loss"], step, np.ones(2), parameters=[space["w"]])
+    del space["scale"]
+    check(space["loss"], step, np.ones(2), parameters=[space["w"]])
+    assert len(step._entries) == 4
+
+
+def test_two_functions_that_read_other_variables_of_one_module():
+    """SILENT: only what the first one reads would be looked after."""
+    module = types.ModuleType("settings")
+    module.a, module.b = 1.0, 1.0
+    w = parameter(1.0)
+
+    def helper():
+        return module.b
+
+    def loss(x):
+        return (x * w).sum() * module.a * helper()
+
+    step = compile(loss)
+    for name in ("a", "b"):
+        check(loss, step, np.ones(1), parameters=[w])
+        setattr(module, name, 3.0)
+    check(loss, step, np.ones(1), parameters=[w])
+
+
+def test_layers_in_another_order():
+    """SILENT: dicts that hold the same in another order are equal."""
+    w = parameter(1.0, 2.0)
+    layers = {"sin": np.sin, "square": np.square}
+
+    def loss(x):
+        y = x * w
+        for layer in layers.values():
+            y = layer(y)
+        return y.sum()
+
+    step = compile(loss)
+    check(loss, step, np.ones(2), parameters=[w])
+    layers["sin"] = layers.pop("sin")
+    check(loss, step, np.ones(2), parameters=[w])
+
+
+class Trainer:
+    """Keeps much that its loss does not read."""
+
+    def __init__(self):
+        self.w = parameter(1.0, 2.0)
+        self.history = []
+        self.steps = 0
+        self.scale = 1.0
+
+    def loss(self, x):
+        return (x * self.w).sum() * self.scale
+
+    def fit(self, step):
+        for k in range(9):
+            self.steps += 1
+            self.history.append(step(np.full(2, float(k))).item())
+
+
+def test_what_an_object_keeps_and_the_function_does_not_read():
+    """MILD: recording anew at every call would be slow."""
+    trainer = Trainer()
+    step = compile(trainer.loss)
+    trainer.fit(step)
+    assert len(step._entries) == 1
+    trainer.scale = 2.0
+    check(trainer.loss, step, np.ones(2), parameters=[trainer.w])
+
+
+def test_a_parameter_that_is_its_gradient():
+    """SILENT: the program writes gradients into the arrays that it handed out, parameters by then."""
+    for view in (lambda g: g, lambda g: g[::-1], lambda g: g.reshape(2)):
+        w, v = parameter(1.0, 2.0), parameter(1.0, 2.0)
+
+        def loss(x, w):
+            return (np.square(w) * x).sum()
+
+        step = compile(loss)
+        x = np.array([1.0, 3.0])
+        for _ in range(3):
+            step(x, w)
+            loss(x, v).backward()
+            for p in (w, v):
+                p.data = view(p.grad)
+            assert w.data.tolist() == v.data.tolist()
+            assert w.grad.tolist() == v.grad.tolist()
+            before = w.data.copy()
+            w.zero_grad()
+            v.zero_grad()
+            step(x, w)
+            loss(x, v).backward()
+            assert w.data.tolist() == before.tolist()
+            assert w.grad.tolist() == v.grad.tolist()
 
 
 def test_a_computed_tensor_outside():
@@ -648,15 +947,18 @@ def test_a_result_kept_across_calls():
 
     def loss(x):
         y = x * w
-        return y.sum(), y, y[::-1], x, w
+        return y.sum(), y, y[::-1], x, w, given
 
+    given = np.array([4.0])
     step = compile(loss)
     first = step(np.array([1.0, 1.0]))
-    values = [t.data.copy() for t in first]
+    assert [type(t) for t in first] == [tn.Tensor] * 3 + [np.ndarray, tn.Tensor, np.ndarray]
+    values = [t.copy() for t in first]
     gradient = w.grad
     w.zero_grad()
+    given += 1
     step(np.array([5.0, 6.0]))
-    assert all(np.array_equal(t.data, v) for t, v in zip(first, values, strict=True))
+    assert all((t == v).all() for t, v in zip(first, values, strict=True))
     assert gradient is w.grad
 
 
@@ -692,19 +994,18 @@ def test_a_step_inside_a_step():
 def test_a_step_inside_its_own_call():
     """SILENT: the inner call would overwrite the buffers of the outer one."""
     w = parameter(1.0, 2.0)
-    again = Hidden()
+    again = queue.SimpleQueue()
 
     @tn.differentiable
     def noisy(x):
-        inner, again.w = getattr(again, "w", None), None
-        if inner is not None:
-            inner(np.array([50.0, 60.0]))
+        if not again.empty():
+            again.get()(np.array([50.0, 60.0]))
         return x * 2, lambda g: (g * 2,)
 
     predict = compile(lambda x: np.exp(np.sin(noisy(np.tanh(x * w)))), backward=False)
     x = np.array([0.5, 0.25])
     expected = predict(x).data.copy()
-    again.w = predict
+    again.put(predict)
     assert predict(x).data.tolist() == expected.tolist()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_nn.checks import dtype_of, flag, kernel_error
 from tinygrad_nn.conversion import as_array, foreign, unwrap_index
 from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, indexing, shaping
-from tinygrad_nn.derivatives.table import call_checked, check_pullback, no_derivative
+from tinygrad_nn.derivatives.table import call_checked, check_pullback, name_of, no_derivative
 from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, records_gradients, touch, walk
 from tinygrad_nn.errors import DetachError, DTypeError, GraphError, NoDerivativeError, ShapeError
 from tinygrad_nn.methods import ArrayMethods
@@ -90,6 +90,7 @@ class Tensor(ArrayMethods):
     def data(self, value: Any) -> None:
         node = self._node
         if value is not self._array:
+            _leave("assigning to .data")
             value = as_array(value, None)
             if type(node) is Node:
                 raise GraphError("the data of a computed Tensor cannot be replaced; detach() it first")
@@ -182,7 +183,7 @@ class Tensor(ArrayMethods):
 
     def item(self) -> Any:
         """Return the only entry as a Python number; what is computed from it is not recorded."""
-        self._leave("item()")
+        _leave("item()")
         if self.size != 1:
             raise ShapeError(f"item() needs a Tensor with one entry, this one has shape {self.shape}")
         return self._array.item()
@@ -193,7 +194,7 @@ class Tensor(ArrayMethods):
 
     def tolist(self) -> Any:
         """Return the entries as nested lists of Python numbers; what follows is not recorded."""
-        self._leave("tolist()")
+        _leave("tolist()")
         return self._array.tolist()
 
     # Gradients
@@ -216,6 +217,7 @@ class Tensor(ArrayMethods):
         ShapeError, DTypeError
             If `gradient` does not fit.
         """
+        _leave("backward()")
         node = self._node
         if node is None:
             raise GraphError(
@@ -252,19 +254,13 @@ class Tensor(ArrayMethods):
         return _dispatch(function, args, kwargs)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        self._leave("np.asarray()")
+        _leave("np.asarray()")
         raise DetachError(
             "converting a Tensor to an array would silently leave the graph: write t.numpy() where no "
             "gradient is needed, np.stack([...]) to join Tensors, and NumPy functions to compute with them"
         )
 
     # Python's numbers
-
-    def _leave(self, how: str) -> None:
-        """Tell whoever records everything that a value becomes a Python number."""
-        tape = current_recording()
-        if tape is not True and tape:
-            tape.leave(how)
 
     def _number(self, convert: Callable[[Any], Any]) -> Any:
         if self._node is not None:
@@ -274,7 +270,7 @@ class Tensor(ArrayMethods):
             )
         if self.size != 1:
             raise ShapeError(f"{convert.__name__}() needs a Tensor with one entry, this one has shape {self.shape}")
-        self._leave(f"{convert.__name__}()")
+        _leave(f"{convert.__name__}()")
         return convert(self._array.item())
 
     def __float__(self) -> float:
@@ -303,7 +299,7 @@ class Tensor(ArrayMethods):
             raise ShapeError(
                 f"the truth of a Tensor of shape {self.shape} is ambiguous: use np.any(t), np.all(t) or np.where"
             )
-        self._leave("bool()")
+        _leave("bool()")
         return bool(self._array.item())
 
     def __len__(self) -> int:
@@ -381,6 +377,7 @@ class Tensor(ArrayMethods):
         return _call(indexing.getitem, self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        _leave("assigning to an entry")
         raise GraphError(
             "a Tensor is not changed in place: build the result with np.where or np.concatenate, or, to set "
             "values before a forward pass, write t.data[index] = value"
@@ -423,6 +420,13 @@ class Tensor(ArrayMethods):
                 f"graph: detach() it first"
             )
         return _call(shaping.cast, self, dtype)
+
+
+def _leave(how: str) -> None:
+    """Tell whoever records everything that values leave for where nothing is recorded, by way of `how`."""
+    tape = current_recording()
+    if tape is not True and tape:
+        tape.leave(how)
 
 
 def leaf(data: Any) -> Tensor:
@@ -537,6 +541,7 @@ def _dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if row is None:
         made_of_others = COMPOSITIONS.get(function)
         if made_of_others is None:
+            _leave(name_of(function))
             raise no_derivative(function)
         return call_checked(function, made_of_others, args, kwargs)
     if row.bind is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import inspect
 import io
 import warnings
@@ -100,30 +101,44 @@ class _Runner:
         self.rebound: list[tuple[Any, Any]] = []
 
     def __call__(self, change: Callable[[Any], Any], *, first: bool) -> tuple[Trace, dict[int, tuple[Any, Any, str]]]:
+        # in a context of its own: a context variable that the function sets is as it was afterwards
+        return contextvars.copy_context().run(self._run, change, first=first)
+
+    def _run(self, change: Callable[[Any], Any], *, first: bool) -> tuple[Trace, dict[int, tuple[Any, Any, str]]]:
         built = self._built
         leaves = list(built.leaves)
         arrays = []
+        stand_ins = {}
         for k in built.dynamic:
             array = change(_array(leaves[k]))
             arrays.append(array)
-            leaves[k] = Tensor(array)
+            tensor = Tensor(array)
+            if not isinstance(leaves[k], Tensor):
+                stand_ins[id(tensor)] = tensor
+            leaves[k] = tensor
         args, kwargs = unflatten(built.structure, leaves)
         with Snapshot(built.world, change, advance=not first) as before:
-            names: list[Any] = []
+            names: list[tuple[Any, Any]] = []
 
             def exchanged() -> list[Tensor]:
-                found = before.exchanged()
-                names.extend((holder, key) for _, holder, key in found)
-                for name, holder, key in found:
-                    if not isinstance(holder[key], Tensor) or holder[key]._array is None:
+                now = []
+                for name, holder, key in before.exchanged():
+                    names.append((holder.entries, key))
+                    now.append(holder.entries[key])
+                    if not isinstance(now[-1], Tensor):
                         raise GraphError(
                             f"the function to compile changes {name}, which the program would not repeat: keep it in a "
                             f"Tensor attribute that the forward binds to a new Tensor, or pass it as an argument"
                         )
-                return [holder[key] for _, holder, key in found]
+                return now
 
             trace = Trace(
-                lambda: self._function(*args, **kwargs), arrays, before.copies, exchanged, backward=self._backward
+                lambda: self._function(*args, **kwargs),
+                arrays,
+                before.copies,
+                exchanged,
+                stand_ins | before.stand_ins,
+                backward=self._backward,
             )
             if first:
                 before.check_unwritten()

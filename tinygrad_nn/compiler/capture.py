@@ -38,11 +38,20 @@ class Watch(Tape):
 
     def leave(self, how: str) -> None:
         """Raise, for a Tensor whose value is about to become a Python number by way of `how`."""
+        if how == "backward()":
+            raise GraphError(
+                "backward() inside the function to compile: leave it, zero_grad() and the optimizer's step outside; "
+                "the program runs the backward pass itself"
+            )
         raise GraphError(
-            f"{how} of a Tensor inside the function to compile: it branches on values, or computes with them outside "
-            f"of what is recorded, and a program would freeze the result. Choose with np.where, stay with Tensors, "
-            f"or return the value beside the loss"
+            f"{how} of a Tensor inside the function to compile: it branches on values, computes with them outside of "
+            f"what is recorded, or overwrites them, and a program would freeze what came out. Choose with np.where, "
+            f"stay with Tensors, or return the value beside the loss"
         )
+
+    def data(self, array: Any) -> Tensor:
+        """Give a Tensor for an array: what is computed from it is recorded too, and it tells where it branches."""
+        return _wrap(array, None)
 
 
 class Trace:
@@ -54,6 +63,7 @@ class Trace:
     leaves : arrays and Tensors inside the arguments, which are the inputs
     copies : the arrays of Tensors and arrays found outside, as `Snapshot.copies`
     exchanged : called after the run; the Tensors that the run bound to attributes
+    stand_ins : the Tensors that stand in the place of plain arrays, by their ids
     backward : whether to walk back from the loss
     """
 
@@ -63,12 +73,14 @@ class Trace:
         inputs: list[Any],
         copies: dict[int, tuple[Any, Any, str]],
         exchanged: Callable[[], list[Any]],
+        stand_ins: dict[int, Tensor],
         *,
         backward: bool,
     ) -> None:
         self._origin: dict[int, Ref] = {id(array): Ref("input", k) for k, array in enumerate(inputs)}
         for key, (original, _, _) in copies.items():
             self._origin[key] = Ref("tensor" if isinstance(original, Tensor) else "array", id(original))
+        self._stand_ins = stand_ins
         self.constants: list[Any] = []
         self.alive: list[Any] = []  # so that no id is used twice
         tape = Watch()
@@ -123,7 +135,7 @@ class Trace:
 
     def _output(self, item: Any) -> Any:
         if isinstance(item, Tensor):
-            return "tensor", self._ref(item._array)
+            return "array" if id(item) in self._stand_ins else "tensor", self._ref(item._array)
         if isinstance(item, np.ndarray):
             return "array", self._ref(item)
         return "object", item

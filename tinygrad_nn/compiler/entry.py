@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygrad_nn.compiler.build import Built
 from tinygrad_nn.compiler.capture import unflatten
-from tinygrad_nn.compiler.guard import conditions, is_same
+from tinygrad_nn.compiler.guard import Condition, conditions, is_same
 from tinygrad_nn.compiler.helpers import ERRORS
 from tinygrad_nn.compiler.program import Value
 from tinygrad_nn.tensor import Tensor, _wrap
@@ -75,14 +75,17 @@ class Entry:
         lines, loads = self._arguments()
         lines += self._loads(loads)
         changing = {(id(holder), key) for holder, key in (*built.rebound, *self._places.values())}
-        rules = conditions(built.world, changing, bind)
+        self._conditions, self._whole = conditions(built.world, changing, bind)
         leaves = [p._node for p in built.parameters]
-        rules += [f"{bind(p)}._node is {bind(leaf)}" for p, leaf in zip(built.parameters, leaves, strict=True)]
-        rules += [
-            f"{bind(t)}._node is None"
-            for t, _ in built.world.tensors.values()
-            if t._node is None and id(t) not in self._places
+        own = dict(zip(map(id, built.parameters), leaves, strict=True))
+        self._conditions += [
+            Condition(f"{bind(t)}._node is {bind(own.get(id(t)))}", f"{name}.requires_grad")
+            for t, name in built.world.tensors.values()
+            if id(t) in own or (t._node is None and id(t) not in self._places)
         ]
+        rules = [condition.text for condition in self._conditions]
+        if self._whole:
+            rules.append(f"{bind([h.entries for h, _ in self._whole])} == {bind([then for _, then in self._whole])}")
         if rules:
             lines += [
                 "if not (",
@@ -146,23 +149,35 @@ class Entry:
 
     def _loads(self, inputs: dict[int, str]) -> list[str]:
         """Read the arrays of Tensors, where they are now."""
-        bind, lines = self._bind, []
+        bind = self._bind
+        lines: list[str] = []
+        names: list[str] = []
+        tensors: list[str] = []
+        checks: list[str] = []
         self._operands: list[str] = []
         for k, value in enumerate(self.built.source.arguments):
             if value.role == "input":
                 self._operands.append(inputs[value.source])
             elif value.role == "array":
                 self._operands.append(bind(value.source))
+                lines += self._checked(bind(value.source), value)
             else:
                 holder, key = self._places.get(id(value.source), (None, None))
                 tensor = bind(value.source) if holder is None else f"{bind(holder)}[{key!r}]"
                 lines.append(f"t{k} = {tensor}._array")
                 self._operands.append(f"t{k}")
+                names.append(f"t{k}")
+                tensors.append(tensor)
                 if holder is not None:
                     lines += [f"if {tensor}._node is not None:", f"    return {bind(MISS)}"]
                 if not value.source.requires_grad:
-                    lines += self._checked(f"t{k}", value)
-        return lines
+                    checks += self._checked(f"t{k}", value)
+        if names and self.built.parameters:
+            seen: list[Any] = [None] * len(names)
+            other = " or ".join(f"{name} is not {bind(seen)}[{k}]" for k, name in enumerate(names))
+            call = f"{bind(_settled)}(({', '.join(tensors)},), {bind(seen)}, {bind(self.exposed)})"
+            lines += [f"if {other}:", f"    {', '.join(names)}, = {call}"]
+        return lines + checks
 
     def _checked(self, name: str, value: Value) -> list[str]:
         return [
@@ -237,16 +252,12 @@ def _places(built: Built) -> dict[int, tuple[Any, Any]]:
     Tensors that require no gradient and are found in one place only.
     """
     world = built.world
-    fixed = [cell.cell_contents for cell in world.cells] + [space[name] for space, name in world.names]
-    fixed += [part for _, _, part in world.classes] + built.leaves
+    fixed = [place.get() for place in world.places] + built.leaves
     seen: dict[int, list[tuple[Any, Any]]] = {id(part): [(None, None)] for part in fixed}
-    for _, holder in world.holders:
-        if isinstance(holder, dict):
-            for key, part in holder.items():
-                seen.setdefault(id(part), []).append((holder, key))
-        else:
-            for part in holder:
-                seen.setdefault(id(part), []).append((None, None))
+    for holder in world.holders:
+        for key, part in holder.items():
+            place = (holder.entries, key) if isinstance(holder.entries, dict) else (None, None)
+            seen.setdefault(id(part), []).append(place)
     found = {
         id(t): seen[id(t)][0]
         for t, _ in world.tensors.values()
@@ -257,6 +268,16 @@ def _places(built: Built) -> dict[int, tuple[Any, Any]]:
 
 def _unpacked(names: list[str], call: str) -> str:
     return f"{', '.join(names)}{',' if len(names) == 1 else ''} = {call}"
+
+
+def _settled(tensors: tuple[Tensor, ...], seen: list[Any], exposed: set[int]) -> list[Any]:
+    """The arrays of Tensors that have others than at the last call, each with memory that no program writes to."""
+    for k, tensor in enumerate(tensors):
+        array = tensor._array
+        if id(array if array.base is None else array.base) in exposed:
+            array = tensor._array = array.copy()
+        seen[k] = array
+    return seen
 
 
 def _held(leaves: list[Any]) -> list[Any]:

@@ -3,50 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_nn.compiler.holders import ABSENT, Holder, Place
 from tinygrad_nn.compiler.world import World
 from tinygrad_nn.tensor import Tensor
 
-__all__ = ["conditions", "is_same"]
+__all__ = ["Condition", "conditions", "is_same"]
 
 
-def conditions(world: World, changing: set[tuple[int, Any]], bind: Callable[[Any], str]) -> list[str]:
-    """List conditions, as Python source, that hold while everything the function reads is in its place.
+class Condition(NamedTuple):
+    """Python source that is true while something is as it was, and what the user calls that."""
 
-    `changing` are the entries (id of the holder, key) that the function itself exchanges; `bind`
-    gives the name by which the source knows an object.  Whole dicts and lists are compared by one
-    ``==``, which asks no further where an object is still the same one.
+    text: str
+    name: str
+
+
+def conditions(
+    world: World, changing: set[tuple[int, Any]], bind: Callable[[Any], str]
+) -> tuple[list[Condition], list[tuple[Holder, Any]]]:
+    """List conditions that hold while everything the function reads is in its place.
+
+    `changing` are the entries (id of the holder's entries, key) that the function itself exchanges;
+    `bind` gives the name by which the source knows an object.  The second list are dicts and lists
+    that have to equal what they were: ``==`` asks no further where an object is still the same one.
     """
-    found = [_still(f"{bind(cell)}.cell_contents", cell.cell_contents, bind) for cell in world.cells]
-    found += [_still(f"{bind(space)}[{name!r}]", space[name], bind) for space, name in world.names]
-    found += [_still(f"{bind(kind)}.__dict__[{name!r}]", part, bind) for kind, name, part in world.classes]
+    found = [Condition(_still(place, place.get(), bind), place.name) for place in world.places]
+    found += [
+        Condition(f"{bind(space.keys())}.isdisjoint({bind(names)})", "a variable that was not there")
+        for space, names in world.absent
+    ]
     whole = []
-    for _, holder in world.holders:
-        changes = any(holder_id == id(holder) for holder_id, _ in changing)
-        if not changes:
-            whole.append(holder)
-        if isinstance(holder, (dict, list)):
-            entries: Any = holder.items() if isinstance(holder, dict) else enumerate(holder)
-            if changes:  # an entry that is new, such as the first `training` of a module, is a change as well
-                keys = list(holder) if isinstance(holder, dict) else len(holder)
-                now = f"list({bind(holder)})" if isinstance(holder, dict) else f"len({bind(holder)})"
-                found.append(f"{now} == {bind(keys)}")
-            for key, part in entries:
-                if (id(holder), key) not in changing and (changes or not _is_told_by_equality(part)):
-                    found.append(_still(f"{bind(holder)}[{key!r}]", part, bind))
-    if whole:
-        found.append(f"{bind(whole)} == {bind([h.copy() for h in whole])}")
-    return found
+    for holder in world.holders:
+        left_out = {key for key, _ in holder.items() if (id(holder.entries), key) in changing} | holder.unread
+        if not left_out:
+            whole.append((holder, holder.copy()))
+        if holder.is_dict and (left_out or (holder.owner is None and len(holder.entries) > 1)):
+            # an entry that is new is a change as well, and so is another order
+            found.append(Condition(f"[*{bind(holder.entries)}] == {bind(list(holder.entries))}", holder.name))
+        elif left_out:
+            found.append(Condition(f"len({bind(holder.entries)}) == {len(holder.entries)}", holder.name))
+        for key, part in holder.items() if holder.has_places else ():
+            if key not in left_out and (left_out or not _is_told_by_equality(part)):
+                place = holder.place(key)
+                found.append(Condition(_still(place, part, bind), place.name))
+    return found, whole
 
 
-def _still(place: str, value: Any, bind: Callable[[Any], str]) -> str:
-    name = bind(value)
+def _still(place: Place, value: Any, bind: Callable[[Any], str]) -> str:
+    """Source that is true while a place has the value that it had."""
+    if value is ABSENT:
+        return f"{bind(place.get)}() is {bind(ABSENT)}"
+    text, name = place.text(bind), bind(value)
     if isinstance(value, (int, float, str, tuple, complex, np.generic)):
-        return f"({place} is {name} or {bind(is_same)}({place}, {name}))"
-    return f"{place} is {name}"
+        return f"({text} is {name} or {bind(is_same)}({text}, {name}))"
+    return f"{text} is {name}"
 
 
 def is_same(now: Any, then: Any) -> bool:

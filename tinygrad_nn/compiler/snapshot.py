@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tinygrad_nn.compiler.holders import ABSENT, Holder, Place
 from tinygrad_nn.compiler.world import World
 from tinygrad_nn.engine import Leaf
 from tinygrad_nn.errors import GraphError
@@ -22,22 +23,26 @@ class Snapshot:
     """The state of a `World`; while it is entered, copies stand in the place of all arrays.
 
     `change` makes the copies.  With `advance`, generators are moved on first, so that what is
-    drawn from them directly is not the same as in another run.
+    drawn from them directly is not the same as in another run.  In the place of a plain array
+    stands a Tensor, so that what is computed from it is recorded.
 
     Attributes
     ----------
     copies : from the id of each copy to the original Tensor or array, the copy, and the name
+    stand_ins : the Tensors in the place of arrays, by their ids
     """
 
     def __init__(self, world: World, change: Callable[[Any], Any], *, advance: bool) -> None:
         self.copies: dict[int, tuple[Any, Any, str]] = {}
+        self.stand_ins: dict[int, Tensor] = {}
         self._world = world
         self._change = change
         self._advance = advance
         self._undo: list[Callable[[], Any]] = []
+        self._swapped: dict[int, Any] = {}
         self._tensors: list[tuple[Tensor, str, Any, Any, Any]] = []
-        self._places: list[tuple[str, Callable[[], Any], Any]] = []
-        self._entries: list[tuple[str, Any, Any]] = []
+        self._places: list[tuple[Place, Any]] = []
+        self._entries: list[tuple[Holder, Any]] = []
 
     def __enter__(self) -> Self:
         try:
@@ -57,34 +62,35 @@ class Snapshot:
 
     def _exchange(self) -> None:
         """Put a copy in the place of every array."""
-        copies: dict[int, Any] = {}
         for array, name in self._world.arrays.values():
-            copies[id(array)] = copy = self._change(array)
-            self.copies[id(copy)] = (array, copy, name)
-            self.copies[id(array)] = (array, array, name)  # inside a tuple nothing can be exchanged
-        for name, holder in self._world.holders:
-            self._undo.append(functools.partial(_refill, holder, holder.copy()))
-            if isinstance(holder, (dict, list)):
-                for key, part in _items(holder):
-                    if id(part) in copies:
-                        holder[key] = copies[id(part)]
-            self._entries.append((name, holder, holder.copy()))
-        for cell in self._world.cells:
-            value = cell.cell_contents
-            self._undo.append(functools.partial(setattr, cell, "cell_contents", value))
-            cell.cell_contents = value = copies.get(id(value), value)
-            now = functools.partial(getattr, cell, "cell_contents")
-            self._places.append(("a variable of the function around it", now, value))
-        for namespace, name in self._world.names:
-            value = namespace[name]
-            self._undo.append(functools.partial(namespace.__setitem__, name, value))
-            namespace[name] = value = copies.get(id(value), value)
-            self._places.append((name, functools.partial(namespace.get, name), value))
-        for kind, key, part in self._world.classes:
-            self._undo.append(functools.partial(_reset, kind, key, part))
-            self._places.append((f"{kind.__name__}.{key}", functools.partial(vars(kind).get, key), part))
+            if array.dtype.kind in "fiubc" and type(array) is np.ndarray:
+                copy = self._change(array)
+                self.copies[id(copy)] = (array, copy, name)
+                self._swapped[id(array)] = tensor = Tensor(copy)
+                self.stand_ins[id(tensor)] = tensor
+        for holder in self._world.holders:
+            self._undo.append(functools.partial(holder.refill, holder.copy()))
+            if holder.has_places:
+                for key, part in holder.items():
+                    if (now := self._swap(part)) is not part:
+                        holder.put(key, now)
+            self._entries.append((holder, holder.copy()))
+        for place in self._world.places:
+            value = place.get()
+            self._undo.append(functools.partial(_reset, place, value))
+            if (now := self._swap(value)) is not value:
+                place.put(now)
+            self._places.append((place, now))
         for tensor, name in self._world.tensors.values():
             self._exchange_tensor(tensor, name)
+
+    def _swap(self, part: Any) -> Any:
+        """What stands in the place of an array, or of a tuple with arrays in it."""
+        if isinstance(part, tuple) and id(part) not in self._swapped:
+            parts = [self._swap(inner) for inner in part]
+            if any(a is not b for a, b in zip(parts, part, strict=True)):
+                self._swapped[id(part)] = type(part)(*parts) if hasattr(part, "_fields") else tuple(parts)
+        return self._swapped.get(id(part), part)
 
     def _exchange_tensor(self, tensor: Tensor, name: str) -> None:
         data, node = tensor._array, tensor._node
@@ -100,7 +106,7 @@ class Snapshot:
         self.copies[id(copy)] = (tensor, copy, name)
         self._tensors.append((tensor, name, data, node, grad))
 
-    def exchanged(self) -> list[tuple[str, Any, Any]]:
+    def exchanged(self) -> list[tuple[str, Holder, Any]]:
         """The entries (name, holder, key) that the run bound to other objects: buffers that a forward updates.
 
         Raises
@@ -116,15 +122,18 @@ class Snapshot:
                     f"the function to compile changes {name}.grad itself: leave backward() and zero_grad() out of "
                     f"it; the program runs the backward pass, and zero_grad() comes before the step"
                 )
-        for name, now, before in self._places:
-            if now() is not before:
-                raise _not_repeated(f"assigns to {name}")
+        for place, before in self._places:
+            if place.get() is not before:
+                raise _not_repeated(f"assigns to {place.name}")
         changes = []
-        for name, holder, before in self._entries:
-            if isinstance(holder, dict) and holder.keys() == before.keys():
-                changes += [(f"{name}.{key}", holder, key) for key, part in before.items() if holder[key] is not part]
-            elif len(holder) != len(before) or any(a is not b for a, b in zip(holder, before, strict=True)):
-                raise _not_repeated(f"changes what {name} holds")
+        for holder, before in self._entries:
+            if holder.is_dict and holder.entries.keys() == before.keys() and not isinstance(holder.owner, type):
+                now = holder.entries
+                changes += [
+                    (f"{holder.name}.{key}", holder, key) for key, part in before.items() if now[key] is not part
+                ]
+            elif not holder.is_as(before):
+                raise _not_repeated(f"changes what {holder.name} holds")
         return changes
 
     def check_unwritten(self) -> None:
@@ -142,28 +151,9 @@ def _not_repeated(what: str) -> GraphError:
     )
 
 
-def _items(holder: Any) -> list[tuple[Any, Any]]:
-    return list(holder.items() if isinstance(holder, dict) else enumerate(holder))
-
-
-def _refill(holder: Any, saved: Any) -> None:
-    """Give a dict, list, set or deque the entries that it had; one that is as it was stays untouched."""
-    if len(holder) == len(saved) and all(a is b for a, b in zip(holder, saved, strict=True)):
-        if isinstance(holder, dict):
-            for key, part in saved.items():
-                if holder[key] is not part:
-                    holder[key] = part
-        return
-    holder.clear()
-    if isinstance(holder, (dict, set)):
-        holder.update(saved)
-    else:
-        holder.extend(saved)
-
-
-def _reset(kind: type, key: str, part: Any) -> None:
-    if vars(kind).get(key) is not part:
-        setattr(kind, key, part)
+def _reset(place: Place, value: Any) -> None:
+    if (now := place.get()) is not value and not (value is ABSENT and now is ABSENT):
+        place.put(value)
 
 
 def _kept_state(source: Any) -> Callable[[], Any]:
