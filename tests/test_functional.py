@@ -460,15 +460,15 @@ def test_cross_entropy_with_probabilities_is_linear_in_them_and_least_at_the_sof
 @pytest.mark.parametrize(
     ("target", "error", "message"),
     [
-        ([0, 3], ArgumentError, r"the target names classes 0 to 3, there are 3 \(0 to 2\)"),
-        ([-1, 0], ArgumentError, "names classes -1 to 0"),
-        ([0.0, 1.0], DTypeError, r"class indices are integers, the target is float64: write target\.astype\(int\)"),
-        ([True, False], DTypeError, "class indices are integers, the target is bool"),
+        ([0, 3], ArgumentError, "class indices that lie from 0 to 2, got 0 to 3"),
+        ([-1, 0], ArgumentError, "lie from 0 to 2, got -1 to 0"),
+        ([0.0, 1.0], DTypeError, r"class indices that are integers, got float64: write astype\(int\)"),
+        ([True, False], DTypeError, "class indices that are integers, got bool"),
         ([[0], [1]], ShapeError, r"class indices of shape \(2,\) or one-hot rows of shape \(2, 3\).*\(2, 1\)"),
         ([0, 1, 2], ShapeError, r"has shape \(3,\)"),
         ([[1, 0], [0, 1]], ShapeError, r"has shape \(2, 2\)"),
         (1, ShapeError, r"has shape \(\)"),
-        (["a", "b"], DTypeError, "class indices are integers"),
+        (["a", "b"], DTypeError, "class indices that are integers"),
     ],
 )
 def test_targets_that_cross_entropy_refuses(target, error, message):

@@ -173,10 +173,10 @@ def test_a_wrong_label_is_found_in_every_epoch():
     x, y = data(8, 1)
     later = y.copy()
     later[0] = -1
-    with pytest.raises(ArgumentError, match="classes -1"):
+    with pytest.raises(ArgumentError, match="got -1 to"):
         train(net(), lambda epoch: [(x, y if epoch < 4 else later)], loss=F.cross_entropy, batch_size=None, epochs=9,
               compile="auto")  # fmt: skip
-    with pytest.raises(ArgumentError, match="classes -1"):
+    with pytest.raises(ArgumentError, match="got -1 to"):
         train(net(), [(x, y), (x, later)], loss=F.cross_entropy, batch_size=None, compile="auto")
 
 

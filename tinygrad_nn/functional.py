@@ -299,13 +299,10 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Any:
 
 
 def _whole_numbers(what: str, given: Any, count: int) -> Any:
-    """The array of `given`, whose entries are integers from 0 to count - 1."""
-    numbers = given.data if isinstance(given, Tensor) else given
-    if numbers.dtype.kind not in "iu":
-        raise DTypeError(f"{what} are integers, got {numbers.dtype}: write astype(int)")
-    if numbers.size and not (numbers.min() >= 0 and numbers.max() < count):
-        raise ArgumentError(f"{what} lie from 0 to {count - 1}, got {numbers.min()} to {numbers.max()}")
-    return numbers
+    """Return `given`, whose entries are integers from 0 to count - 1."""
+    if given.dtype.kind not in "iu":
+        raise DTypeError(f"{what} are integers, got {given.dtype}: write astype(int)")
+    return within(given, count, what)
 
 
 def _as_arrays(prediction: Any, target: Any) -> tuple[Any, Any]:
@@ -416,9 +413,7 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean") -> Any:
 
 def _one_per_row(target: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """The index that picks from each row of class scores the entry of its class."""
-    if target.dtype.kind not in "iu":
-        raise DTypeError(f"class indices are integers, the target is {target.dtype}: write target.astype(int)")
-    classes = within(target, shape[-1], "cross_entropy: the target names classes")
+    classes = _whole_numbers("cross_entropy takes class indices that", target, shape[-1])
     return (*np.indices(shape[:-1], sparse=True), classes)
 
 

@@ -117,7 +117,7 @@ class _Runner:
                 stand_ins[id(tensor)] = tensor
             leaves[k] = tensor
         args, kwargs = unflatten(built.structure, leaves)
-        with Snapshot(built.world, change, advance=not first) as before:
+        with Snapshot(built.world, change, advance=not first, record=True) as before:
             names: list[tuple[Any, Any]] = []
 
             def exchanged() -> list[Tensor]:

@@ -23,21 +23,22 @@ class Snapshot:
     """The state of a `World`; while it is entered, copies stand in the place of all arrays.
 
     `change` makes the copies.  With `advance`, generators are moved on first, so that what is
-    drawn from them directly is not the same as in another run.  In the place of a plain array
-    stands a Tensor, so that what is computed from it is recorded.
+    drawn from them directly is not the same as in another run.  With `record`, a Tensor stands in
+    the place of a plain array, so that what is computed from it is recorded.
 
     Attributes
     ----------
     copies : from the id of each copy to the original Tensor or array, the copy, and the name
-    stand_ins : the Tensors in the place of arrays, by their ids
+    stand_ins : what stands in the place of arrays, by ids
     """
 
-    def __init__(self, world: World, change: Callable[[Any], Any], *, advance: bool) -> None:
+    def __init__(self, world: World, change: Callable[[Any], Any], *, advance: bool, record: bool = False) -> None:
         self.copies: dict[int, tuple[Any, Any, str]] = {}
-        self.stand_ins: dict[int, Tensor] = {}
+        self.stand_ins: dict[int, Any] = {}
         self._world = world
         self._change = change
         self._advance = advance
+        self._record = record
         self._undo: list[Callable[[], Any]] = []
         self._swapped: dict[int, Any] = {}
         self._tensors: list[tuple[Tensor, str, Any, Any, Any]] = []
@@ -66,8 +67,8 @@ class Snapshot:
             if array.dtype.kind in "fiubc" and type(array) is np.ndarray:
                 copy = self._change(array)
                 self.copies[id(copy)] = (array, copy, name)
-                self._swapped[id(array)] = tensor = Tensor(copy)
-                self.stand_ins[id(tensor)] = tensor
+                self._swapped[id(array)] = instead = Tensor(copy) if self._record else copy
+                self.stand_ins[id(instead)] = instead
         for holder in self._world.holders:
             self._undo.append(functools.partial(holder.refill, holder.copy()))
             if holder.has_places:

@@ -48,9 +48,9 @@ scatter: Callable[..., Any] = own(_scatter, lambda g, _y, _g, index, shape: geti
 
 
 def _within(index: Any, length: int, what: str) -> Any:
-    """Return an array of integers as it is, after a check of its values: each must lie in [0, length)."""
+    """Return `index` as it is, if every entry lies in [0, length); what a program has to check at each call."""
     if index.size and not (index.min() >= 0 and index.max() < length):
-        raise ArgumentError(f"{what} {index.min()} to {index.max()}, there are {length} (0 to {length - 1})")
+        raise ArgumentError(f"{what} lie from 0 to {length - 1}, got {index.min()} to {index.max()}")
     return index
 
 
