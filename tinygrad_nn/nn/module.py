@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from reprlib import recursive_repr
 from typing import Any, Self
 
@@ -11,7 +13,7 @@ import numpy as np
 from tinygrad_nn.errors import DTypeError, StateError
 from tinygrad_nn.tensor import Tensor
 
-__all__ = ["Module", "Parameter"]
+__all__ = ["Module", "Parameter", "watching"]
 
 
 class Parameter(Tensor):
@@ -29,6 +31,22 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad=False, dtype=dtype)
         self._array = self._array.copy()
         self.requires_grad = requires_grad
+
+
+_watched: ContextVar[Callable[[Module, tuple[Any, ...], dict[str, Any]], Any] | None] = ContextVar(
+    "watched", default=None
+)
+_watch = _watched.get
+
+
+@contextmanager
+def watching(watch: Callable[[Module, tuple[Any, ...], dict[str, Any]], Any]) -> Iterator[None]:
+    """Let ``watch(module, args, kwargs)`` make every call of a module, by its `forward`, in this thread or task."""
+    token = _watched.set(watch)
+    try:
+        yield
+    finally:
+        _watched.reset(token)
 
 
 class Module:
@@ -59,7 +77,8 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result: `forward` of the same arguments."""
-        return self.forward(*args, **kwargs)
+        watch = _watch()
+        return self.forward(*args, **kwargs) if watch is None else watch(self, args, kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result; each module defines its own."""

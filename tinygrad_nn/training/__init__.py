@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from tinygrad_nn.training.checkpoint import Checkpoint
 from tinygrad_nn.training.history import History
 from tinygrad_nn.training.inference import evaluate, predict
 from tinygrad_nn.training.loop import fit
+from tinygrad_nn.training.rates import LearningRate
 from tinygrad_nn.training.state import State
+from tinygrad_nn.training.stopping import EarlyStopping, StopOnNaN
 
-__all__ = ["History", "State", "evaluate", "fit", "predict"]
+__all__ = [
+    "Checkpoint",
+    "EarlyStopping",
+    "History",
+    "LearningRate",
+    "State",
+    "StopOnNaN",
+    "evaluate",
+    "fit",
+    "predict",
+]

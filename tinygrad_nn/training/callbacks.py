@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tinygrad_nn.errors import ArgumentError, DTypeError
+from tinygrad_nn.training.checkpoint import Checkpoint
 from tinygrad_nn.training.state import State
 
 __all__ = ["HOOKS", "Hooks"]
@@ -23,14 +24,23 @@ HOOKS = (
 
 
 class Hooks:
-    """The callbacks of a training, sorted by the moments at which they are called."""
+    """The callbacks of a training, sorted by the moments at which they are called.
+
+    Attributes
+    ----------
+    checkpoints : those that write the training, after all others
+    stateful : those whose state they write
+    """
 
     def __init__(self, callbacks: Any) -> None:
         if callable(callbacks) or not isinstance(callbacks, Iterable):
             callbacks = () if callbacks is None else (callbacks,)
-        self.callbacks = list(callbacks)
+        callbacks = list(callbacks)
+        self.checkpoints = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
+        others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
+        self.stateful = [c for c in others if hasattr(c, "state_dict") and hasattr(c, "load_state_dict")]
         self._at: dict[str, list[Callable[[State], Any]]] = {hook: [] for hook in HOOKS}
-        for callback in self.callbacks:
+        for callback in others:
             self._sort_in(callback)
 
     def _sort_in(self, callback: Any) -> None:

@@ -33,13 +33,21 @@ class Source:
     count : the number of batches in an epoch, where it is known
     once : whether there is only one epoch in it
     fixed : whether every epoch has the same samples
+    text : what it is, in words
     """
 
     def __init__(
-        self, epoch: Callable[[int], Iterable[Batch]], count: int | None, *, once: bool = False, fixed: bool = False
+        self,
+        epoch: Callable[[int], Iterable[Batch]],
+        count: int | None,
+        text: str,
+        *,
+        once: bool = False,
+        fixed: bool = False,
     ) -> None:
         self._epoch = epoch
         self.count = count
+        self.text = text
         self.once = once
         self.fixed = fixed
 
@@ -91,7 +99,9 @@ def from_arrays(inputs: Any, targets: Any, batch_size: int | None, rng: Generato
     paired = targets is not None
     if paired:
         arrays += _several(targets, "targets")
-    loader = batches(*arrays, batch_size=BATCH_SIZE if batch_size is None else batch_size, rng=rng)
+    batch_size = BATCH_SIZE if batch_size is None else batch_size
+    loader = batches(*arrays, batch_size=batch_size, rng=rng)
+    text = f"{len(arrays[0])} samples by {batch_size}, {'in order' if rng is None else 'shuffled'}"
 
     def epoch(_number: int) -> Iterator[Batch]:
         for found in loader:
@@ -99,7 +109,7 @@ def from_arrays(inputs: Any, targets: Any, batch_size: int | None, rng: Generato
             given, rest = parts[:count], parts[count:]
             yield Batch(given, rest if isinstance(targets, tuple) else rest[0] if paired else None, len(parts[0]))
 
-    return Source(epoch, len(loader), fixed=True)
+    return Source(epoch, len(loader), text, fixed=True)
 
 
 def from_batches(given: Any, batch_size: int | None, rng: Generator | None = None, *, paired: bool = True) -> Source:
@@ -127,7 +137,8 @@ def from_batches(given: Any, batch_size: int | None, rng: Generator | None = Non
         return (_batch(item, paired) for item in make(number))
 
     count = len(given) if hasattr(given, "__len__") and not once else None
-    return Source(epoch, count, once=once, fixed=isinstance(given, (list, tuple, batches)))
+    text = "batches" if count is None else f"{count} batches"
+    return Source(epoch, count, text, once=once, fixed=isinstance(given, (list, tuple, batches)))
 
 
 def _batch(item: Any, paired: bool) -> Batch:

@@ -14,11 +14,12 @@ from tinygrad_nn.compiler.world import World
 from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.data import batches
 from tinygrad_nn.engine import current_recording, recording
-from tinygrad_nn.errors import ArgumentError, DTypeError
+from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
 from tinygrad_nn.nn import Module
 from tinygrad_nn.optim import Optimizer
 from tinygrad_nn.tensor import Tensor
 from tinygrad_nn.training.callbacks import Hooks
+from tinygrad_nn.training.checkpoint import Checkpoint
 from tinygrad_nn.training.feeding import Batch, Source, sources
 from tinygrad_nn.training.history import History
 from tinygrad_nn.training.inference import figures, mode
@@ -133,9 +134,10 @@ def fit(
     state = State(model=model, loss=loss, optimizer=optimizer, history=history, epochs=int(epochs))
     step = Step(model, loss, compile if training.fixed else compile is True)
     loop = _Loop(state, training, held_out, named, Hooks(callbacks), step, display(progress))
-    roots = (model, loss, *(vars(s) if isinstance(s, batches) else s for s in (inputs, validation)), generator)
+    given = [s for s in (inputs, validation) if not isinstance(s, (list, tuple))]  # which may be long
+    roots = (model, loss, *(vars(s) if isinstance(s, batches) else s for s in given), generator)
     found = World(*((str(k), root) for k, root in enumerate(roots))).generators
-    loop.generators = [generator for generator in found if isinstance(generator, np.random.Generator)]
+    state.generators = [generator for generator in found if isinstance(generator, np.random.Generator)]
     if epochs:
         loop.run()
     return history
@@ -182,8 +184,6 @@ def _rates(optimizer: Optimizer) -> dict[str, float]:
 class _Loop:
     """One run of `fit`: the state that callbacks see, and what they need not see."""
 
-    generators: list[np.random.Generator]
-
     def __init__(
         self,
         state: State,
@@ -203,7 +203,12 @@ class _Loop:
         self.shown = shown
         self.totals: dict[str, float] = {}  # of this epoch: each figure times the samples
         self.samples = 0
-        self.seconds = 0.0
+        self.rates = _rates(state.optimizer)
+        self.seconds = 0.0  # of this epoch, before a break
+        self.since = time.perf_counter()
+        self.at_begin: list[Any] = []  # where the generators stood when the epoch began
+        self.begun_with = repr(state.optimizer)  # its options, before a schedule changes them
+        self.skip = 0  # so many batches of the epoch were taken before a break
 
     def run(self) -> None:
         state, hooks = self.state, self.hooks
@@ -211,13 +216,16 @@ class _Loop:
         with recording(current_recording() or True), mode(state.model, training=True), Interrupt() as interrupt:
             self.begun = self._begin()
             hooks.call("on_train_begin", state)
-            self.shown.begin(state.epochs, state.epoch, self.training.count)
+            self._resume()
+            self.shown.begin(state.epochs, state.epoch, state.step, self.training.count)
             try:
                 while state.epoch < state.epochs and not self._over(interrupt):
                     self._epoch(interrupt)
                 state.history.steps, state.history.compiled_steps = state.step, self.step.compiled
                 state.history.interrupted = interrupt.asked
                 state.history.stopped = "" if state.stop is False else str(state.stop)
+                if interrupt.asked:
+                    self._save(hooks.checkpoints)
                 hooks.call("on_train_end", state)
                 remark = f"interrupted after step {state.step}" if interrupt.asked else state.history.stopped
             finally:
@@ -228,31 +236,51 @@ class _Loop:
 
     def _begin(self) -> Iterator[Batch]:
         """Try the first batch, and give the batches of the first epoch."""
-        found = [generator.bit_generator.state for generator in self.generators]
+        self.at_begin = _standing(self.state)
         iterator = self.training.epoch(0)
         try:
             first = next(iterator)
             rehearse(self.step, first, self.metrics)
         except BaseException:
-            for generator, was in zip(self.generators, found, strict=True):
-                generator.bit_generator.state = was
+            _put_back(self.state, self.at_begin)
             raise
+        self.after_first = _standing(self.state)
         return itertools.chain([first], iterator)
 
     def _epoch(self, interrupt: Interrupt) -> None:
         state = self.state
-        begin = time.perf_counter()
-        iterator = self.begun if state.epoch == 0 else self.training.epoch(state.epoch)
-        self.hooks.call("on_epoch_begin", state)
+        self.since = time.perf_counter()
         self.untrained = _untrained(state)
-        for batch in iterator:
+        for batch in self._batches():
             self._step(batch)
             if self._over(interrupt):
                 break
-        self.seconds += time.perf_counter() - begin
         if interrupt.asked or (state.stop and state.batch != self.training.count):
             return  # no figures for part of an epoch
         self._finish_epoch()
+
+    def _batches(self) -> Iterator[Batch]:
+        """Begin an epoch, or go on in the middle of one."""
+        state = self.state
+        iterator = self.training.epoch(state.epoch) if state.epoch or self.skip else self.begun
+        if not self.skip:
+            self.hooks.call("on_epoch_begin", state)
+            if state.epoch:
+                self.at_begin = _standing(state)
+            return iterator
+        # the batches taken before the break are made again, by generators that stand where they stood then
+        now = _standing(state)
+        if self.training.once:
+            iterator = self.begun
+            _put_back(state, self.after_first)
+        else:
+            _put_back(state, self.at_begin)
+        taken = sum(1 for _ in itertools.islice(iterator, self.skip))
+        if taken < self.skip:
+            raise StateError(f"epoch {state.epoch} has {taken} batches, {self.skip} were taken before the break")
+        self.skip = 0
+        _put_back(state, now)
+        return iterator
 
     def _step(self, batch: Batch) -> None:
         state, hooks = self.state, self.hooks
@@ -270,12 +298,15 @@ class _Loop:
         if state.stop:
             return
         state.optimizer.step()
+        self.rates = _rates(state.optimizer)  # before a schedule moves on
         state.step += 1
         state.batch += 1
         self._count(batch.size, {"loss": state.value, **measure(self.metrics, prediction, batch.target)})
         self.shown.step()
         for hook in hooks.at("on_step_end"):
             hook(state)
+        if hooks.checkpoints:
+            self._save([c for c in hooks.checkpoints if c.every and state.step % c.every == 0])
 
     def _count(self, size: int, values: dict[str, float]) -> None:
         self.samples += size
@@ -294,16 +325,106 @@ class _Loop:
     def _finish_epoch(self) -> None:
         """Add the figures of the epoch to the history, and go on to the next."""
         state = self.state
-        begin = time.perf_counter()
         found = {name: total / self.samples for name, total in self.totals.items()}
         if self.held_out is not None:
             values = figures(state.model, self.held_out, state.loss, self.metrics)
             found |= {f"val_{name}": value for name, value in values.items()}
-        found |= _rates(state.optimizer)
-        found["seconds"] = self.seconds + time.perf_counter() - begin
+        found |= self.rates
+        found["seconds"] = self.seconds + time.perf_counter() - self.since
         state.history.append(found)
         self.shown.epoch(state.epoch + 1, found, state.batch)
-        self.totals, self.samples, self.seconds = {}, 0, 0.0
         self.hooks.call("on_epoch_end", state)
+        self.totals, self.samples, self.seconds, self.since = {}, 0, 0.0, time.perf_counter()
         state.epoch += 1
         state.batch = 0
+        self._save(self.hooks.checkpoints)
+
+    # What checkpoints write
+
+    def _parts(self) -> dict[str, Any]:
+        """Everything that goes on changing, by name: objects with a state, generators, Tensors."""
+        state = self.state
+        parts = {"training": self, "model": state.model, "optimizer": state.optimizer}
+        if isinstance(state.loss, Module):
+            parts["loss"] = state.loss
+        known = {id(t) for module in (state.model, state.loss) if isinstance(module, Module)
+                 for _, t in module.named_tensors()}  # fmt: skip
+        trained = [p for group in state.optimizer.param_groups for p in group["params"]]
+        for kind, items in (
+            ("parameter", [p for p in trained if id(p) not in known]),
+            ("generator", state.generators),
+            ("callback", self.hooks.stateful),
+        ):
+            parts |= {f"{kind}_{k}": item for k, item in enumerate(items)}
+        return parts
+
+    def _save(self, checkpoints: list[Checkpoint]) -> None:
+        for checkpoint in checkpoints:
+            checkpoint.save(self._parts())
+
+    def _resume(self) -> None:
+        """Go on from the first checkpoint that has a file."""
+        if any(checkpoint.restore(self._parts()) for checkpoint in self.hooks.checkpoints):
+            self.skip = self.state.batch
+
+    def _arguments(self) -> dict[str, str]:
+        """What must be the same when a training goes on, in words."""
+        state = self.state
+        return {
+            "inputs": self.training.text,
+            "optimizer": self.begun_with,
+            "loss": getattr(state.loss, "__name__", type(state.loss).__name__),
+            "history": ", ".join(state.history),
+            "callbacks with a state": ", ".join(type(c).__name__ for c in self.hooks.stateful) or "none",
+            "generators": str(len(state.generators)),
+            "compile": str(self.step.compiling),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the training stands."""
+        state, step = self.state, self.step
+        return {
+            "arguments": self._arguments(),
+            "place": [state.epoch, state.batch, state.step],
+            "stop": state.stop,
+            "history": state.history.to_dict(),
+            "totals": dict(self.totals),
+            "samples": self.samples,
+            "rates": dict(self.rates),
+            "seconds": self.seconds + time.perf_counter() - self.since if state.batch else 0.0,
+            "generators": [dict(was) for was in self.at_begin] if state.batch else [],
+            "steps": [dict(step.seen), step.eager, step.compiled],
+        }
+
+    def check(self, saved: dict[str, Any]) -> None:
+        """Raise StateError if a state is of a training with other arguments."""
+        here, there = self._arguments(), saved["arguments"]
+        others = [
+            f"{key}: {there.get(key)} there, {value} here" for key, value in here.items() if there.get(key) != value
+        ]
+        if others:
+            raise StateError(
+                "the checkpoint is of a training with other arguments:\n  " + "\n  ".join(others) + "\nStart anew with "
+                "another path or resume=False; or load its parts, tn.load(path, model=model), and train on from there"
+            )
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        state, step = self.state, self.step
+        state.epoch, state.batch, state.step = saved["place"]
+        state.stop = saved["stop"]
+        for name, values in saved["history"].items():
+            state.history[name][:] = values
+        self.totals, self.samples, self.seconds = dict(saved["totals"]), saved["samples"], saved["seconds"]
+        self.rates = dict(saved["rates"])
+        self.at_begin = saved["generators"] or self.at_begin
+        step.seen, step.eager, step.compiled = saved["steps"]
+
+
+def _standing(state: State) -> list[Any]:
+    return [generator.bit_generator.state for generator in state.generators]
+
+
+def _put_back(state: State, states: list[Any]) -> None:
+    for generator, was in zip(state.generators, states, strict=True):
+        generator.bit_generator.state = was

@@ -20,8 +20,8 @@ SECONDS = 10.0
 class Quiet:
     """Shows nothing."""
 
-    def begin(self, epochs: int, done: int, batches: int | None) -> None:
-        """Begin to show `epochs` epochs, of which some are done."""
+    def begin(self, epochs: int, done: int, steps: int, batches: int | None) -> None:
+        """Begin to show `epochs` epochs, of which some are done, with so many steps, in epochs of so many batches."""
 
     def step(self) -> None:
         """Count one step."""
@@ -36,13 +36,13 @@ class Quiet:
 class Lines(Quiet):
     """One line an epoch on standard output, at most about 20 in all unless epochs take long."""
 
-    def begin(self, epochs: int, done: int, batches: int | None) -> None:
+    def begin(self, epochs: int, done: int, steps: int, batches: int | None) -> None:
         """Choose which epochs to print."""
         self._epochs = epochs
         self._every = next(s * 10**k for k in range(20) for s in (1, 2, 5) if s * 10**k * 20 >= epochs)
         self._printed = time.monotonic()
-        if done:
-            print(f"goes on after epoch {done}", flush=True)  # noqa: T201 - it is what this is for
+        if steps:
+            print(f"goes on after step {steps}, in epoch {done + 1}", flush=True)  # noqa: T201 - it is what this is for
 
     def epoch(self, number: int, figures: Mapping[str, float], steps: int) -> None:
         """Print the line of an epoch, if it is its turn."""
@@ -82,11 +82,11 @@ class Bar(Quiet):
     def __init__(self, tqdm: Any) -> None:
         self._tqdm = tqdm
 
-    def begin(self, epochs: int, done: int, batches: int | None) -> None:
+    def begin(self, epochs: int, done: int, steps: int, batches: int | None) -> None:
         """Open the bar."""
         self._epochs = epochs
         total = None if batches is None else epochs * batches
-        self._bar = self._tqdm(total=total, initial=0 if batches is None else done * batches, unit="step")
+        self._bar = self._tqdm(total=total, initial=steps, unit="step")
         self._bar.set_description(f"epoch {min(done + 1, epochs)}/{epochs}", refresh=False)
 
     def step(self) -> None:

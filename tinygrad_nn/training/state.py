@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from tinygrad_nn.nn import Module
 from tinygrad_nn.optim import Optimizer
@@ -35,6 +37,8 @@ class State:
         What the running step takes: ``current.inputs`` (a tuple), ``current.target``, ``current.size``.
     value : float
         The loss of the running step.
+    generators : list of Generators
+        Those that the model, the loss and the data draw from.
     stop : bool or str
         Set it to end the training after the running step: True, or why.
     """
@@ -49,4 +53,5 @@ class State:
     batch: int = 0
     current: Batch | None = None
     value: float = float("nan")
+    generators: list[np.random.Generator] = field(default_factory=list)
     stop: bool | str = False

@@ -41,7 +41,7 @@ class Step:
     """
 
     def __init__(self, model: Module, loss: Callable[..., Any], compiling: bool | str) -> None:
-        self._compiling = compiling
+        self.compiling = compiling
         self._programs: dict[Any, Compiled] = {}
         self.seen: dict[Any, int] = {}
         self.eager = not compiling
@@ -59,12 +59,12 @@ class Step:
             try:
                 value, prediction = program(batch.inputs, batch.target)
             except Exception:
-                if self._compiling is True:
+                if self.compiling is True:
                     raise
                 self.eager = True  # the eager step says what is wrong with the batch, or does without
             else:
                 self.compiled += 1
-                self.eager = self._compiling == "auto" and program.recordings > RECORDINGS
+                self.eager = self.compiling == "auto" and program.recordings > RECORDINGS
                 return value.item(), prediction
         value, prediction = self.computed(batch.inputs, batch.target)
         _check_loss(value)
@@ -73,7 +73,7 @@ class Step:
 
     def _program(self, batch: Batch, epoch: int) -> Compiled | None:
         shape = repr(nested((batch.inputs, batch.target), lambda a: getattr(a, "shape", None)))
-        if self._compiling == "auto":
+        if self.compiling == "auto":
             count = self.seen[shape] = self.seen.get(shape, 0) + 1
             if epoch == 0 or count <= PAYS_AFTER:
                 return None
