@@ -1169,3 +1169,14 @@ def test_a_copied_module_gets_programs_of_its_own() -> None:
     assert twin.step(x).item() == pytest.approx(twin.loss(x).item())
     assert original.layer.weight.grad is None
     assert twin.layer.weight.grad is not None
+
+
+@pytest.mark.parametrize("key", [("a", 1), frozenset({2}), 2.5, None, object()], ids=repr)
+def test_keys_that_cannot_be_written_down(key):
+    """LOUD: an entry of a dict under a key that has no source text is watched all the same."""
+    w = tn.Tensor(np.ones(3), requires_grad=True)
+    settings = {key: 2.0, "w": w}
+    step = tn.compile(lambda x: (settings["w"] * x * settings[key]).sum())
+    assert step(np.ones(3)).item() == 6.0
+    settings[key] = 3.0
+    assert step(np.ones(3)).item() == 9.0

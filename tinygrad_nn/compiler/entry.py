@@ -17,6 +17,7 @@ from tinygrad_nn.compiler.build import Built
 from tinygrad_nn.compiler.capture import unflatten
 from tinygrad_nn.compiler.guard import Condition, conditions, is_same
 from tinygrad_nn.compiler.helpers import ERRORS
+from tinygrad_nn.compiler.holders import spelled
 from tinygrad_nn.compiler.program import Value
 from tinygrad_nn.tensor import Tensor, _wrap
 
@@ -111,7 +112,7 @@ class Entry:
             tests.append(f"type({place}) is {bind(kind)} and len({place}) == {len(parts)}")
             for k, inner in enumerate(parts):
                 key, inner_part = inner if kind is dict else (k, inner)
-                visit(inner_part, f"{place}[{key!r}]" if isinstance(key, (int, str)) else f"{place}[{bind(key)}]")
+                visit(inner_part, f"{place}[{spelled(key, bind)}]")
 
         args, kwargs = built.structure[1]
         for k, part in enumerate(args[1]):
@@ -163,7 +164,7 @@ class Entry:
                 lines += self._checked(bind(value.source), value)
             else:
                 holder, key = self._places.get(id(value.source), (None, None))
-                tensor = bind(value.source) if holder is None else f"{bind(holder)}[{key!r}]"
+                tensor = bind(value.source) if holder is None else f"{bind(holder)}[{spelled(key, bind)}]"
                 lines.append(f"t{k} = {tensor}._array")
                 self._operands.append(f"t{k}")
                 names.append(f"t{k}")
@@ -220,7 +221,7 @@ class Entry:
         ]
         first = len(outputs) - len(self.built.rebound)
         for (holder, key), y in zip(self.built.rebound, outputs[first:], strict=True):
-            lines.append(f"{bind(holder)}[{key!r}] = {bind(_wrap)}({y}, None)")
+            lines.append(f"{bind(holder)}[{spelled(key, bind)}] = {bind(_wrap)}({y}, None)")
         return lines + self._returning(outputs[:first])
 
     def _returning(self, names: list[str]) -> list[str]:

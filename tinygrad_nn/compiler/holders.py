@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["ABSENT", "HOLDERS", "Holder", "Place"]
+__all__ = ["ABSENT", "HOLDERS", "Holder", "Place", "spelled"]
 
 ABSENT: Any = types.SimpleNamespace(name="absent")
 """Stands for the value of a place where there is none."""
@@ -61,11 +61,15 @@ class Place:
     def text(self, bind: Callable[[Any], str]) -> str:
         """How source reads what is there; `bind` gives the name by which it knows an object."""
         if isinstance(self.owner, (dict, list, deque)):
-            key = repr(self.key) if isinstance(self.key, (int, str)) else bind(self.key)
-            return f"{bind(self.owner)}[{key}]"
+            return f"{bind(self.owner)}[{spelled(self.key, bind)}]"
         if isinstance(self.owner, contextvars.ContextVar):
             return f"{bind(self.owner)}.get({bind(ABSENT)})"
         return f"{bind(self.owner)}.{self.key}"
+
+
+def spelled(key: Any, bind: Callable[[Any], str]) -> str:
+    """A key of a dict or list as source: as it is written, or by name where it cannot be written."""
+    return repr(key) if type(key) in {int, str, bool} else bind(key)
 
 
 class Holder:
