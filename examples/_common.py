@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -27,6 +29,10 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--seed", type=whole(0), default=0, help="of the random numbers (default: 0)")
         self.add_argument("--quick", action="store_true", help="less of everything, in a few seconds")
 
+    def add_plots(self) -> None:
+        """Add the option of those examples that write pictures."""
+        self.add_argument("--plots", type=folder, metavar="DIR", help="write pictures there (needs matplotlib)")
+
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2."""
         self.exit(2, f"{self.prog}: {message} (--help shows the options)\n")
@@ -41,6 +47,18 @@ def whole(lowest: int) -> Callable[[str], int]:
         return int(text)
 
     return convert
+
+
+def folder(text: str) -> Path:
+    """Be an argparse type: a folder for pictures, made if it is not there yet."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError("pictures need matplotlib: pip install matplotlib")
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder: {error.strerror}") from None
+    return path
 
 
 def progress(items: Sequence[Item], label: str) -> Iterator[Item]:

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # NumPy reads this when it is imported.  Products as small as these gain nothing from several threads, and
@@ -43,16 +44,31 @@ NOTEBOOK = {  # what it printed: the mean error of the first and the last epoch,
 
 @dataclass
 class Result:
-    """What one training came to: the mean error of each epoch, the seconds, the report on the test images."""
+    """What one training came to: the mean error of each epoch, the seconds, the report on the test images.
+
+    For pictures also the network, the images it was tested on, and the sizes of the gradients of the loss over some
+    training images, before and after.
+    """
 
     errors: list[float]
     seconds: float
     report: tn.metrics.ClassificationReport
+    network: nn.Sequential
+    images: np.ndarray
+    gradients: list[dict[str, np.ndarray]]
 
 
 def flat(images: np.ndarray, dtype: Any = np.float64) -> np.ndarray:
     """Make one row of each image: (n, height, width) to (n, height * width)."""
     return images.reshape(len(images), -1).astype(dtype)
+
+
+def gradient_sizes(network: nn.Sequential, loss: Callable[..., Any], x: np.ndarray, t: np.ndarray) -> dict[str, Any]:
+    """Return the sizes of the gradients of the loss over some images, by parameter, and leave none behind."""
+    loss(network(x), t).backward()
+    sizes = {name: np.abs(p.grad) for name, p in network.named_parameters()}
+    network.zero_grad()
+    return sizes
 
 
 def train(
@@ -84,6 +100,23 @@ def evaluate(network: nn.Sequential, images: np.ndarray, labels: np.ndarray) -> 
         return tn.metrics.classification_report(labels, network(images))
 
 
+def learn(
+    network: nn.Sequential,
+    optimizer: tn.optim.Optimizer,
+    loss: Callable[..., Any],
+    loader: tn.data.batches,
+    epochs: int,
+    label: str,
+    some: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+) -> Result:
+    """Train a network, take the gradients for some images before and after, and test it."""
+    before = gradient_sizes(network, loss, *some)
+    errors, seconds = train(network, optimizer, loss, loader, epochs, label)
+    gradients = [before, gradient_sizes(network, loss, *some)]
+    return Result(errors, seconds, evaluate(network, *test), network, test[0], gradients)
+
+
 # B2, B3, B4: gradient descent, image by image
 
 
@@ -94,7 +127,8 @@ def run_notebook(name: str, mnist: tn.data.Mnist, epochs: int, seeds: range) -> 
         print("  Raw pixels saturate tanh: rounding alone then moves the accuracy by 0.1, so look at the range.")
     prepare = PREPARE[name]
     images, test_images = prepare(flat(mnist.train_images)), prepare(flat(mnist.test_images))
-    loader = tn.data.batches(images, tn.data.one_hot(mnist.train_labels, 10), batch_size=1)
+    targets = tn.data.one_hot(mnist.train_labels, 10)
+    loader, some = tn.data.batches(images, targets, batch_size=1), (images[:100], targets[:100])
     draw = nn.init.uniform(-0.5, 0.5)
 
     def one(seed: int) -> Result:
@@ -108,8 +142,8 @@ def run_notebook(name: str, mnist: tn.data.Mnist, epochs: int, seeds: range) -> 
             nn.Tanh(),
         )
         optimizer = tn.optim.SGD(network.parameters(), lr=0.1)
-        errors, seconds = train(network, optimizer, functional.mse_loss, loader, epochs, f"{name}, seed {seed}")
-        return Result(errors, seconds, evaluate(network, test_images, mnist.test_labels))
+        test = test_images, mnist.test_labels
+        return learn(network, optimizer, functional.mse_loss, loader, epochs, f"{name}, seed {seed}", some, test)
 
     return show(one, seeds)
 
@@ -146,7 +180,7 @@ def run_modern(mnist: tn.data.Mnist, epochs: int, seeds: range) -> list[Result]:
     print(f"\nModern recipe: relu, cross-entropy, Adam, lr 0.001, {count} images by 32, {epochs} epochs")
     scale = tn.data.Normalizer(mnist.train_images)
     images, test_images = (scale(flat(part, np.float32)) for part in (mnist.train_images, mnist.test_images))
-    classes = int(mnist.train_labels.max()) + 1
+    classes, some = int(mnist.train_labels.max()) + 1, (images[:100], mnist.train_labels[:100])
     options: dict[str, Any] = {
         "weight_init": nn.init.he_uniform(),
         "bias_init": nn.init.constant(0),
@@ -164,8 +198,8 @@ def run_modern(mnist: tn.data.Mnist, epochs: int, seeds: range) -> list[Result]:
         )
         optimizer = tn.optim.Adam(network.parameters(), lr=0.001)
         loader = tn.data.batches(images, mnist.train_labels, batch_size=32, rng=rng)
-        errors, seconds = train(network, optimizer, functional.cross_entropy, loader, epochs, f"modern, seed {seed}")
-        return Result(errors, seconds, evaluate(network, test_images, mnist.test_labels))
+        test = test_images, mnist.test_labels
+        return learn(network, optimizer, functional.cross_entropy, loader, epochs, f"modern, seed {seed}", some, test)
 
     return show(one, seeds)
 
@@ -215,6 +249,37 @@ def compare(results: dict[str, list[Result]], *, quick: bool) -> None:
         print(f"  The modern recipe (its error is the cross-entropy) takes 1/{ratio:.0f} of the others' time.")
 
 
+def draw(plots: Path, results: dict[str, list[Result]], mnist: tn.data.Mnist) -> None:
+    """Write pictures of the first run of each training, and of what the last one sees."""
+    import _pictures  # noqa: PLC0415 - only pictures need matplotlib
+
+    first = {NOTEBOOK[name][0]: runs[0] for name, runs in results.items()}
+    _pictures.curves(
+        plots / "mnist_errors.png",
+        {name: run.errors for name, run in first.items()},
+        "mean error (modern: cross-entropy)",
+    )
+    flows = {
+        f"{name}, {when}": run.gradients[k] for name, run in first.items() for k, when in enumerate(("new", "trained"))
+    }
+    _pictures.gradient_flow(plots / "mnist_gradients.png", flows)
+    name, run = first.popitem()
+    with tn.no_grad():
+        predicted = run.network(run.images).numpy().argmax(axis=1)
+    labels = mnist.test_labels
+    matrix = tn.metrics.confusion_matrix(labels, predicted)
+    title = f"{name}: {run.report.accuracy:.1%} of {len(labels):,} test images"
+    _pictures.confusion(plots / "mnist_confusion.png", matrix, title)
+    weight = next(iter(run.network.parameters())).numpy()
+    size = mnist.test_images.shape[1:]
+    _pictures.first_layer(plots / "mnist_weights.png", weight, size, f"{name}: weights of the first layer")
+    right = predicted == labels
+    picked = np.concatenate([np.flatnonzero(right)[:6], np.flatnonzero(~right)[:6]])
+    slopes = _pictures.saliency(run.network, run.images[picked], predicted[picked]).reshape(-1, *size)
+    shown = mnist.test_images[picked], labels[picked], predicted[picked]
+    _pictures.digits(plots / "mnist_digits.png", *shown, slopes)
+
+
 def main() -> None:
     """Run the systems and compare them with the notebook."""
     parser = Parser(__doc__)
@@ -224,6 +289,7 @@ def main() -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="modern recipe, 10 epochs over all images of the IDX files in DIR"
     )
+    parser.add_plots()
     options = parser.parse_args()
     if options.data is not None and options.only not in (None, ["modern"]):
         parser.error("argument --data: for the modern recipe only, so leave out --only")
@@ -250,6 +316,8 @@ def main() -> None:
             results[name] = run_notebook(name, mnist, epochs(35), seeds)
     if results:
         compare(results, quick=options.quick)
+    if results and options.plots is not None:
+        draw(options.plots, results, mnist)
 
 
 if __name__ == "__main__":

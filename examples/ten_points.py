@@ -11,6 +11,7 @@ weights have a leading axis: matmul and broadcasting do the rest, the training c
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -225,15 +226,36 @@ def show_adam(seed: int, count: int) -> float:
     return seconds
 
 
+def draw(plots: Path, seed: int) -> None:
+    """Write a picture of what A1, A2 and A3 answer in the plane."""
+    import _pictures  # noqa: PLC0415 - only pictures need matplotlib
+
+    a1, a2, a3 = sigmoid_network(2, seed), sigmoid_network(3, seed), a3_network(seed)
+    train(a1, 40)
+    train(a2, 40)
+    train_adam(a3, 200, 0.1)
+
+    def answers(network: nn.Sequential) -> Any:
+        return lambda grid: np.diff(network(grid).numpy())[:, 0]
+
+    trained = {"A1, 40 epochs": a1, "A2, 40 epochs": a2, "A3, Adam, lr 0.1": a3}
+    with tn.no_grad():
+        panels = {name: answers(network) for name, network in trained.items()}
+        _pictures.boundaries(plots / "ten_points_boundary.png", panels, POINTS, LABELS, (-1, 0, 1))
+
+
 def main() -> None:
     """Run the three systems and compare them with the notebook."""
     parser = Parser(__doc__)
     parser.add_argument("--seeds", type=whole(1), metavar="N", help="count over N seeds (default: 100)")
+    parser.add_plots()
     options = parser.parse_args()
     count = options.seeds or (10 if options.quick else 100)
 
     right, stuck = show_gradient_descent(options.seed, count)
     seconds = show_adam(options.seed, count)
+    if options.plots is not None:
+        draw(options.plots, options.seed)
     print("\nBeside the notebook                               notebook      here")
     if stuck < np.inf:
         print(f"  A2 error sum with the slope twice, if stuck         2.73  {stuck:8.2f}  (median)")

@@ -10,7 +10,9 @@ train at once, as one network whose weights have a leading axis.
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,7 +60,7 @@ def train(network: nn.Sequential, optimizer: tn.optim.Optimizer, epochs: int, la
     return np.array(history)
 
 
-def show_one_seed(seed: int) -> np.ndarray:
+def show_one_seed(seed: int, plots: Path | None) -> np.ndarray:
     """Show one seed, as in the notebook and with Adam; return the notebook's mean errors."""
     print("XOR 2-3-1: tanh, U[-0.5, 0.5), mean squared error, gradient descent case by case, lr 0.1\n")
     begin = time.perf_counter()
@@ -76,7 +78,27 @@ def show_one_seed(seed: int) -> np.ndarray:
     for (a, b), target, output in zip(CASES, TARGETS[:, 0], outputs, strict=True):
         name = f"{a:.0f} xor {b:.0f} = {target:.0f}, output"
         print(f"    {name:31}{output[0]:12.3f}{output[1]:16.3f}")
+    if plots is not None:
+        draw(plots, {"the notebook": (plain, history), "Adam, lr 0.01": (other, with_adam)})
     return history
+
+
+def draw(plots: Path, trained: dict[str, tuple[nn.Sequential, np.ndarray]]) -> None:
+    """Write pictures of networks and their mean errors, and of the graph of one loss."""
+    import _pictures  # noqa: PLC0415 - only pictures need matplotlib
+
+    def answers(network: nn.Sequential) -> Any:
+        return lambda grid: network(grid).numpy()[:, 0]
+
+    panels = {f"{name}: error {errors[-1]:.4f}": answers(network) for name, (network, errors) in trained.items()}
+    with tn.no_grad():
+        _pictures.boundaries(plots / "xor_boundary.png", panels, CASES, TARGETS[:, 0].astype(int), (0, 0.5, 1))
+    series = {name: errors for name, (_, errors) in trained.items()}
+    _pictures.curves(plots / "xor_errors.png", series, "mean squared error")
+    network = next(iter(trained.values()))[0]
+    names = {"net": network, "x": CASES, "y": TARGETS}
+    graph = tn.draw(functional.mse_loss(network(CASES), TARGETS), names)
+    graph.save(plots / ("xor_graph.svg" if shutil.which("dot") else "xor_graph.dot"))
 
 
 def show_many_seeds(count: int, *, quick: bool) -> np.ndarray:
@@ -116,10 +138,11 @@ def main() -> None:
     """Run the system and compare it with the notebook."""
     parser = Parser(__doc__)
     parser.add_argument("--seeds", type=whole(1), metavar="N", help="count over N seeds (default: 100)")
+    parser.add_plots()
     options = parser.parse_args()
     count = options.seeds or (10 if options.quick else 100)
 
-    own = show_one_seed(options.seed)
+    own = show_one_seed(options.seed, options.plots)
     every = show_many_seeds(count, quick=options.quick)
     learned = every[:, every[-1] < LEARNED]
     print(f"\nBeside the notebook, {EPOCHS} epochs       first error   last error")

@@ -18,7 +18,7 @@ from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz's program dot is not installed")
 
-GOLDEN = r"""digraph {
+GOLDEN = r"""digraph recorded {
   graph [rankdir=TB, ranksep=0.3, nodesep=0.25]
   node [shape=box, fontname="Helvetica", fontsize=11, height=0.3, margin="0.12,0.06", color="#444444"]
   node [style="rounded,filled", fillcolor="#d7eaf6", ordering=in]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -57,23 +57,34 @@ KEY_LINES = {
 }
 
 
+PICTURES = {
+    "ten_points": ["ten_points_boundary.png"],
+    "xor": ["xor_boundary.png", "xor_errors.png", "xor_graph"],
+    "mnist": [f"mnist_{name}.png" for name in ("confusion", "digits", "errors", "gradients", "weights")],
+}
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_quick_run(script, tmp_path):
-    done = run(script, "--quick", cwd=tmp_path)
+    plots = ["--plots", "a/b"] if importlib.util.find_spec("matplotlib") else []
+    done = run(script, "--quick", *plots, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [text for text in KEY_LINES[script] if text not in done.stdout] == []
     assert "Beside the notebook" in done.stdout
     assert done.stdout.isascii()
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert "\r" not in done.stdout + done.stderr  # no progress bar where there is no terminal
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["a"] * bool(plots)
+    pictures = sorted(Path(tmp_path, "a/b").iterdir()) if plots else []
+    assert [p.name.removesuffix(p.suffix * (p.suffix != ".png")) for p in pictures] == PICTURES[script] * bool(plots)
+    assert all(p.read_bytes()[:4] in (b"\x89PNG", b"<?xm", b"digr") and p.stat().st_size > 1000 for p in pictures)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help(script, tmp_path):
     done = run(script, "--help", cwd=tmp_path)
     assert done.returncode == 0
-    assert all(option in done.stdout for option in ("--seed", "--seeds", "--quick"))
+    assert all(option in done.stdout for option in ("--seed", "--seeds", "--quick", "--plots"))
     assert done.stderr == ""
 
 
@@ -95,6 +106,33 @@ def test_bad_arguments_end_with_one_line(script, arguments, message, tmp_path):
     assert done.stdout == ""
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_pictures_need_matplotlib_and_a_folder(tmp_path, load, monkeypatch, capsys):
+    common = load("_common")
+    parser = common.Parser("")
+    parser.add_plots()
+    file = tmp_path / "file"
+    file.write_text("")
+    for path, message in ((file, "is no folder"), (tmp_path, "pip install matplotlib")):
+        if path == tmp_path:
+            monkeypatch.setitem(sys.modules, "matplotlib", None)
+        elif importlib.util.find_spec("matplotlib") is None:
+            continue
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--plots", str(path)])
+        assert message in capsys.readouterr().err
+
+
+def test_saliency_is_the_gradient_of_the_chosen_output(load):
+    pytest.importorskip("matplotlib")
+    rng = np.random.default_rng(0)
+    net = tn.nn.Sequential(tn.nn.Linear(3, 4, rng=rng), tn.nn.Tanh(), tn.nn.Linear(4, 2, rng=rng))
+    x, classes = rng.standard_normal((5, 3)), np.array([0, 1, 1, 0, 1])
+    found = load("_pictures").saliency(net, x, classes)
+    W1, b1, W2, _ = net.state_dict().values()
+    np.testing.assert_allclose(found, np.abs(((1 - np.tanh(x @ W1 + b1) ** 2) * W2.T[classes]) @ W1.T), rtol=1e-12)
+    assert all(p.grad is None for p in net.parameters())
 
 
 def test_mnist_trains_on_a_folder_of_idx_files(tmp_path):

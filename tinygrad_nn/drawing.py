@@ -21,7 +21,7 @@ _SECONDS = 60
 
 # tints of blue, orange and white, which everyone can tell apart; the outlines differ as well
 _HEAD = """\
-digraph {
+digraph recorded {
   graph [rankdir=TB, ranksep=0.3, nodesep=0.25]
   node [shape=box, fontname="Helvetica", fontsize=11, height=0.3, margin="0.12,0.06", color="#444444"]
   node [style="rounded,filled", fillcolor="#d7eaf6", ordering=in]
@@ -116,7 +116,8 @@ def draw(tensor: Tensor, params: Module | Mapping[str, Any] | None = None, *, li
     ----------
     tensor : Tensor
     params : Module, or dict of Tensors, arrays and Modules; optional
-        Where the names come from: ``net``, or ``{"net": net, "x": x}``.
+        Where the names come from: ``net``, or ``{"net": net, "x": x}``.  A constant has its name where a derivative
+        needs its values: of others, the graph keeps the shape and dtype only.
     limit : int
         How many boxes are drawn, the operations nearest to the result in time; a note counts the others.
 
