@@ -158,6 +158,12 @@ def calls(rng, shape):
     yield "layer_norm, affine", lambda t: F.layer_norm(t, shape[-1], last[0], last[1], 1e-3), x
     yield "layer_norm, weight", lambda t: F.layer_norm(y, shape, t), x
     yield "embedding", lambda t: F.embedding(numbers, t.reshape((shape[0], -1))), x
+    image = (1, 1, 1, x.size)
+    kernel = rng.standard_normal((2, 1, 1, 1))
+    yield "conv2d", lambda t: F.conv2d(t.reshape(image), kernel, last[0, :1].repeat(2), padding=1), x
+    yield "conv2d, weight", lambda t: F.conv2d(np.ones((2, 1, 2, x.size)), t.reshape(image)), x
+    yield "max_pool2d", lambda t: F.max_pool2d(t.reshape(image), (1, 2), padding=(0, 1)), x
+    yield "avg_pool2d", lambda t: F.avg_pool2d(t.reshape(image), (1, 2), 1, (0, 1)), x
     yield "dropout", lambda t: F.dropout(t, 0.4, rng=np.random.default_rng(seed)), x
     yield "half_squared_error", lambda t: F.half_squared_error(t, y), x
     yield "half_squared_error, target", lambda t: F.half_squared_error(y, t), x

@@ -6,14 +6,14 @@ import inspect
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import PLAIN_LAYERS, layer_sample
 
 import tinygrad_nn as tn
 from tinygrad_nn import nn
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
-from tinygrad_nn.testing import check_module
+from tinygrad_nn.testing import check_gradients, check_module
 
 F = tn.functional
 seeds = st.integers(0, 2**32 - 1)
@@ -205,6 +205,238 @@ def test_embedding_picks_rows_and_adds_up_their_gradients(seed, shape, padding):
             if padding is None or k != padding % 5:
                 sums[k] += v[place]
         np.testing.assert_allclose(layer.weight.grad, sums, rtol=1e-12, atol=1e-14)
+        w = tn.Tensor(expected, requires_grad=True)
+        F.embedding(form, w, padding).backward(v)
+        assert np.array_equal(w.grad, layer.weight.grad)
+
+
+# Convolution and pooling
+
+
+@st.composite
+def image_calls(draw, *, pooling):
+    """Images, and the options of a convolution or pooling that fits them."""
+    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    if draw(st.booleans()):
+        stride = kernel
+    dilation = (1, 1) if pooling or draw(st.booleans()) else draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padding = draw(st.tuples(*(st.integers(0, k // 2 if pooling else 2) for k in kernel)))
+    if not pooling and draw(st.integers(0, 3)) == 0:
+        padding, stride = "same", (1, 1)
+    size = [r + draw(st.integers(0, 4)) for r in reach]
+    groups = 1 if pooling else draw(st.sampled_from([1, 1, 2, 3]))
+    rng = np.random.default_rng(draw(seeds))
+    x = rng.standard_normal((draw(st.integers(0, 2)), groups * draw(st.integers(1, 2)), *size))
+    options = {"stride": stride, "padding": padding}
+    if pooling:
+        return x, kernel, options
+    weight = rng.standard_normal((groups * draw(st.integers(1, 2)), x.shape[1] // groups, *kernel))
+    bias = rng.standard_normal(len(weight)) if draw(st.booleans()) else None
+    return x, weight, bias, {**options, "dilation": dilation, "groups": groups}
+
+
+def padded_by_hand(x, padding, kernel, dilation=(1, 1), value=0.0):
+    if padding == "same":
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        before = [t // 2 for t in total]
+    else:
+        before, total = padding, [2 * p for p in padding]
+    wide = np.full((*x.shape[:2], x.shape[2] + total[0], x.shape[3] + total[1]), value)
+    wide[:, :, before[0] : before[0] + x.shape[2], before[1] : before[1] + x.shape[3]] = x
+    return wide
+
+
+def windows_by_hand(x, kernel, stride, dilation=(1, 1)):
+    """Every window with its place in the result, one at a time."""
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    for i, top in enumerate(range(0, x.shape[2] - reach[0] + 1, stride[0])):
+        for j, left in enumerate(range(0, x.shape[3] - reach[1] + 1, stride[1])):
+            yield i, j, x[:, :, top : top + reach[0] : dilation[0], left : left + reach[1] : dilation[1]]
+
+
+@settings(max_examples=80)
+@given(image_calls(pooling=False))
+def test_conv2d_is_the_sum_over_each_window(case):
+    x, weight, bias, options = case
+    y = F.conv2d(x, weight, bias, **options)
+    stride, dilation, groups = options["stride"], options["dilation"], options["groups"]
+    wide = padded_by_hand(x, options["padding"], weight.shape[2:], dilation)
+    expected = np.full(y.shape, np.nan)
+    inner, per_group = weight.shape[1], len(weight) // groups
+    for i, j, window in windows_by_hand(wide, weight.shape[2:], stride, dilation):
+        for o in range(len(weight)):
+            first = o // per_group * inner
+            sums = (window[:, first : first + inner] * weight[o]).sum(axis=(1, 2, 3))
+            expected[:, o, i, j] = sums + (0 if bias is None else bias[o])
+    np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-12)
+    if options["padding"] == "same":
+        assert y.shape[2:] == x.shape[2:]
+
+
+@pytest.mark.parametrize("name", ["max", "avg"])
+@given(case=image_calls(pooling=True))
+def test_pooling_takes_the_largest_or_the_mean_of_each_window(name, case):
+    x, kernel, options = case
+    y = getattr(F, f"{name}_pool2d")(x, kernel, **options)
+    wide = padded_by_hand(x, options["padding"], kernel, value=0.0 if name == "avg" else -np.inf)
+    expected = np.full(y.shape, np.nan)
+    for i, j, window in windows_by_hand(wide, kernel, options["stride"]):
+        expected[:, :, i, j] = window.mean(axis=(2, 3)) if name == "avg" else window.max(axis=(2, 3))
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-13)
+
+
+@settings(max_examples=15)
+@given(image_calls(pooling=False), seeds)
+def test_gradients_of_conv2d(case, seed):
+    x, weight, bias, options = case
+    arrays = [x, weight] if bias is None else [x, weight, bias]
+    if x.size:
+        check_gradients(lambda *arrays: F.conv2d(*arrays, **options), *arrays, seed=seed, mode="fast")
+
+
+@pytest.mark.parametrize("name", ["max", "avg"])
+@settings(max_examples=15)
+@given(case=image_calls(pooling=True), seed=seeds)
+def test_gradients_of_pooling(name, case, seed):
+    x, kernel, options = case
+    if x.size:
+        function = getattr(F, f"{name}_pool2d")
+        check_gradients(lambda x: function(x, kernel, **options), x, seed=seed, mode="fast")
+
+
+def test_second_derivatives_of_images():
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((1, 2, 4, 4)), rng.standard_normal((2, 2, 2, 2))
+    check_gradients(lambda x, w: np.tanh(F.conv2d(x, w, stride=2, padding=1)), x, weight, order=2, mode="fast")
+    check_gradients(lambda x: np.square(F.max_pool2d(x, 2)), x, order=2, mode="fast")
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@given(case=image_calls(pooling=False), seed=seeds)
+def test_conv2d_equals_pytorchs(case, seed):
+    torch = pytest.importorskip("torch")
+    x, weight, bias, options = case
+    ours = [a if a is None else tn.Tensor(a, requires_grad=True) for a in (x, weight, bias)]
+    theirs = [a if a is None else torch.tensor(a, requires_grad=True) for a in (x, weight, bias)]
+    compare_with(F.conv2d(*ours, **options), torch.nn.functional.conv2d(*theirs, **options), ours, theirs, seed)
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
+@given(case=image_calls(pooling=True), seed=seeds)
+def test_pooling_equals_pytorchs(name, case, seed):
+    torch = pytest.importorskip("torch")
+    x, kernel, options = case
+    ours, theirs = tn.Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    their_y = getattr(torch.nn.functional, name)(theirs, kernel, **options)
+    compare_with(getattr(F, name)(ours, kernel, **options), their_y, [ours], [theirs], seed)
+
+
+def compare_with(y, their_y, ours, theirs, seed):
+    np.testing.assert_allclose(y.numpy(), their_y.detach().numpy(), rtol=1e-11, atol=1e-12)
+    v = np.random.default_rng(seed).standard_normal(y.shape)
+    y.backward(v)
+    their_y.backward(their_y.new_tensor(v))
+    for a, b in zip(ours, theirs, strict=True):
+        if a is not None:
+            np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_equal_largest_entries_of_a_window_share_the_gradient():
+    for padding in (0, 1):
+        x = tn.Tensor(np.zeros((1, 1, 2, 2)), requires_grad=True)
+        F.max_pool2d(x, 2, 2, padding).backward(np.full((1, 1, 1 + padding, 1 + padding), 8.0))
+        assert x.grad.tolist() == [[[[2.0 * 4**padding] * 2] * 2]]
+    x = tn.Tensor([[[[3.0, 1.0], [3.0, 2.0]]]], requires_grad=True)
+    F.max_pool2d(x, 2).sum().backward()
+    assert x.grad.tolist() == [[[[0.5, 0], [0.5, 0]]]]
+
+
+def test_pooling_drops_rows_and_columns_that_fill_no_window():
+    x = np.arange(35.0).reshape(1, 1, 5, 7)
+    assert nn.MaxPool2d(2)(x)[0, 0].tolist() == [[8, 10, 12], [22, 24, 26]]
+    assert np.array_equal(nn.MaxPool2d(2)(x.astype(int)), nn.MaxPool2d(2)(x))
+
+
+@given(seed=seeds, groups=st.sampled_from([1, 2]), bias=st.booleans())
+def test_conv2d_draws_as_a_linear_layer_of_one_window_does(seed, groups, bias):
+    layer = nn.Conv2d(4, 6, (2, 3), groups=groups, bias=bias, rng=np.random.default_rng(seed))
+    rng, bound = np.random.default_rng(seed), 1 / np.sqrt(4 // groups * 6)
+    weight = rng.uniform(-bound, bound, (4 // groups * 6, 6))
+    assert layer.weight.shape == (6, 4 // groups, 2, 3)
+    assert np.array_equal(layer.weight.data.reshape(6, -1), weight.T)
+    assert layer.bias is None or np.array_equal(layer.bias.data, rng.uniform(-bound, bound, 6))
+
+
+def test_conv2d_takes_initializers_that_count_the_window():
+    layer = nn.Conv2d(8, 500, 3, weight_init=nn.init.he_uniform(), bias_init=nn.init.constant(0.5))
+    bound = np.sqrt(6 / 72)
+    assert 0.99 * bound < abs(layer.weight.data).max() <= bound
+    assert set(layer.bias.tolist()) == {0.5}
+
+
+def test_words_of_image_layers():
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 3),
+        nn.Conv2d(4, 6, (3, 2), 2, "valid", (1, 2), 2, bias=False),
+        nn.MaxPool2d(2),
+        nn.AvgPool2d((3, 2), 1, 1),
+        nn.BatchNorm2d(6),
+        nn.Embedding(5, 2, -1),
+        nn.LeakyReLU(),
+        nn.ELU(2),
+        nn.GELU(),
+        nn.Softplus(),
+    )
+    assert (
+        repr(net)
+        == """\
+Sequential(
+  (0): Conv2d(1, 16, (3, 3))
+  (1): Conv2d(4, 6, (3, 2), stride=(2, 2), padding='valid', dilation=(1, 2), groups=2, bias=False)
+  (2): MaxPool2d((2, 2))
+  (3): AvgPool2d((3, 2), stride=(1, 1), padding=(1, 1))
+  (4): BatchNorm2d(6)
+  (5): Embedding(5, 2, padding_idx=4)
+  (6): LeakyReLU(negative_slope=0.01)
+  (7): ELU(alpha=2)
+  (8): GELU()
+  (9): Softplus(beta=1.0)
+)"""
+    )
+
+
+IMAGES = np.ones((2, 3, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: nn.Conv2d(3, 4, 3)(IMAGES[0]), ShapeError, r"\(N, C, H, W\), got \(3, 5, 5\); one image is x\[None"),
+        (lambda: nn.Conv2d(2, 4, 3)(IMAGES), ShapeError, r"images \(2, 3, 5, 5\) .* got \(4, 2, 3, 3\)"),
+        (
+            lambda: nn.Conv2d(3, 4, 3, dilation=3)(IMAGES),
+            ShapeError,
+            "a kernel of 7 x 7 does not fit into images of 5",
+        ),
+        (lambda: nn.MaxPool2d((6, 1))(IMAGES), ShapeError, "a kernel of 6 x 1 does not fit"),
+        (lambda: F.conv2d(IMAGES, np.ones((4, 3, 2, 2)), np.ones((1, 4))), ShapeError, r"a bias of shape \(4,\)"),
+        (lambda: F.conv2d(IMAGES, np.ones((4, 1, 2, 2)), groups=3), ShapeError, "O a multiple of 3"),
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), ArgumentError, r"Conv2d\(3, 4\) does not divide into 2 groups"),
+        (lambda: nn.Conv2d(3, 4, 3, padding="full"), ArgumentError, "padding='full' is none of 'same', 'valid'"),
+        (lambda: nn.Conv2d(3, 4, 3, 2, "same"), ArgumentError, "padding='same' needs stride 1"),
+        (lambda: nn.Conv2d(3, 4, 3, padding=-1), ArgumentError, "padding is a whole number of 0 or more or 2 of them"),
+        (lambda: nn.Conv2d(3, 4, (3, 3, 3)), ArgumentError, "kernel_size is a whole number of 1 or more or 2 of them"),
+        (lambda: nn.Conv2d(3, 4, 3, stride=0), ArgumentError, "stride is a whole number of 1 or more"),
+        (lambda: nn.Conv2d(3, True, 3), ArgumentError, "out_channels is a whole number of 1 or more, got True"),
+        (lambda: nn.MaxPool2d(2, padding=2), ArgumentError, "padding of half the kernel at most"),
+        (lambda: F.avg_pool2d(IMAGES, (3, 1), padding=(1, 1)), ArgumentError, "half the kernel"),
+    ],
+)
+def test_what_image_layers_refuse(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
 
 
 # PyTorch

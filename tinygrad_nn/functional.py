@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 from tinygrad_nn.transforms import stop_gradient
 
 __all__ = [
+    "avg_pool2d",
     "binary_cross_entropy_with_logits",
+    "conv2d",
     "cross_entropy",
     "dropout",
     "elu",
@@ -30,6 +32,7 @@ __all__ = [
     "leaky_relu",
     "log_softmax",
     "logsumexp",
+    "max_pool2d",
     "mse_loss",
     "relu",
     "sigmoid",
@@ -38,6 +41,8 @@ __all__ = [
     "softplus",
     "tanh",
 ]
+
+Pair: TypeAlias = "tuple[int, ...]"
 
 
 def tanh(x: Any) -> Any:
@@ -303,6 +308,188 @@ def _whole_numbers(what: str, given: Any, count: int) -> Any:
     if given.dtype.kind not in "iu":
         raise DTypeError(f"{what} are integers, got {given.dtype}: write astype(int)")
     return within(given, count, what)
+
+
+# Images
+
+
+def _windows(x: Any, kernel: Pair, stride: Pair, dilation: Pair) -> Any:
+    """The windows of images (n, c, h, w): (n, c, windows down, windows across, *kernel)."""
+    reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    down, across = ((m - r) // s + 1 for m, r, s in zip(x.shape[2:], reach, stride, strict=True))
+    if down < 1 or across < 1:
+        raise ShapeError(
+            f"a kernel of {reach[0]} x {reach[1]} does not fit into images of {x.shape[2]} x {x.shape[3]} (padding "
+            f"and dilation counted)"
+        )
+    if kernel == stride == reach:  # tiles: a view, whose gradient is one too
+        used = (down * kernel[0], across * kernel[1])
+        x = x if x.shape[2:] == used else x[:, :, : used[0], : used[1]]
+        return x.reshape((*x.shape[:2], down, kernel[0], across, kernel[1])).transpose((0, 1, 2, 4, 3, 5))
+    windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(2, 3))
+    if stride == dilation == (1, 1):
+        return windows
+    (a, b), (c, d) = stride, dilation
+    return windows[:, :, ::a, ::b, ::c, ::d]
+
+
+def _padded(x: Any, rows: Pair, columns: Pair, value: float = 0.0) -> Any:
+    if rows == columns == (0, 0):
+        return x
+    return np.pad(x, ((0, 0), (0, 0), rows, columns), constant_values=value)
+
+
+def _images(function: str, x: Any) -> Any:
+    x = _floating(x)
+    if x.ndim != 4:
+        raise ShapeError(f"{function} takes images of shape (N, C, H, W), got {x.shape}; one image is x[None]")
+    return x
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | Pair = 1,
+    padding: int | Pair | str = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> Any:
+    """Return images convolved with a bank of kernels (not flipped, as in every neural network library).
+
+    ``y[n, o, i, j] = bias[o] + sum over c, p, q of weight[o, c, p, q] x[n, c, i s + p d, j s + q d]``,
+    with stride s and dilation d, x padded with zeros.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) array or Tensor
+    weight : (O, C / groups, kernel height, kernel width) array or Tensor
+    bias : (O,) array or Tensor, optional
+    stride, dilation : int, or two for rows and columns
+    padding : int, two for rows and columns, "valid" (none), or "same" (the result has the size of `x`)
+    groups : int
+        The channels fall into so many groups, each with its own O / groups kernels.
+
+    Returns
+    -------
+    (N, O, H', W') array or Tensor, with H' = (H + 2 padding - d (kernel height - 1) - 1) // s + 1
+
+    Raises
+    ------
+    ShapeError
+        If the channels do not fit, or the kernel is larger than the padded image.
+    ArgumentError
+        For an option that is none of the above.
+
+    Examples
+    --------
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> conv2d(x, np.array([[[[1.0, 0.0], [0.0, -1.0]]]]), np.array([0.5]))[0, 0]
+    array([[-3.5, -3.5],
+           [-3.5, -3.5]])
+    """
+    x, weight = _images("conv2d", x), weight if hasattr(weight, "shape") else np.asarray(weight)
+    strides, dilations = as_lengths("stride", stride, 2), as_lengths("dilation", dilation, 2)
+    (groups,) = as_lengths("groups", groups, 1)
+    if weight.ndim != 4 or weight.shape[0] % groups or weight.shape[1] * groups != x.shape[1]:
+        raise ShapeError(
+            f"conv2d of images {x.shape} in {groups} group(s) takes a weight of shape (O, {x.shape[1]} / {groups}, "
+            f"kernel height, kernel width) with O a multiple of {groups}, got {weight.shape}"
+        )
+    out, inner, height, width = weight.shape
+    if bias is not None and bias.shape != (out,):
+        raise ShapeError(f"conv2d with {out} kernels takes a bias of shape ({out},), got {bias.shape}")
+    x = _padded(x, *conv_padding(padding, (height, width), strides, dilations))
+    windows = _windows(x, (height, width), strides, dilations)
+    n, _, down, across = windows.shape[:4]
+    entries = inner * height * width
+    # the windows as columns, one matrix for each image and group: a product of matrices does the rest
+    columns = windows.transpose((0, 1, 4, 5, 2, 3)).reshape((n, groups, entries, down * across))
+    kernels = weight.reshape((groups, out // groups, entries))
+    y = (kernels @ columns).reshape((n, out, down, across))
+    return y if bias is None else y + bias.reshape((out, 1, 1))
+
+
+def conv_padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
+    """Return how much to add before and after the rows, and before and after the columns."""
+    if padding == "same":
+        if stride != (1, 1):
+            raise ArgumentError(f"padding='same' needs stride 1, got {stride}")
+        rows, columns = (d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+        return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
+    if isinstance(padding, str) and padding != "valid":
+        raise ArgumentError(f"padding={padding!r} is none of 'same', 'valid', a whole number or two of them")
+    rows, columns = (0, 0) if padding == "valid" else as_lengths("padding", padding, 2, least=0)
+    return (rows, rows), (columns, columns)
+
+
+def pool_padding(name: str, padding: int | Pair, kernel: Pair) -> Pair:
+    """Return `padding` for rows and columns: more than half the kernel would give windows of nothing else."""
+    rows, columns = as_lengths("padding", padding, 2, least=0)
+    if 2 * rows > kernel[0] or 2 * columns > kernel[1]:
+        raise ArgumentError(f"{name} takes a padding of half the kernel at most, got {padding} for {kernel}")
+    return rows, columns
+
+
+def _pooled(
+    function: str, x: Any, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair, value: float
+) -> Any:
+    """The entries of every window along the first axis: (entries, n, c, windows down, windows across)."""
+    x, kernel = _images(function, x), as_lengths("kernel_size", kernel_size, 2)
+    strides = kernel if stride is None else as_lengths("stride", stride, 2)
+    rows, columns = pool_padding(function, padding, kernel)
+    windows = _windows(_padded(x, (rows, rows), (columns, columns), value), kernel, strides, (1, 1))
+    # NumPy reduces along a first axis many times faster than along two short last ones
+    return windows.transpose((4, 5, 0, 1, 2, 3)).reshape((math.prod(kernel), *windows.shape[:4]))
+
+
+def max_pool2d(x: Any, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Any:
+    """Return the largest entry of every window of images.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) array or Tensor
+    kernel_size, stride, padding : int, or two for rows and columns
+        The stride is the kernel's size by default; the padding is of -inf, half the kernel at most.
+
+    Returns
+    -------
+    (N, C, H', W') array or Tensor, with H' = (H + 2 padding - kernel height) // stride + 1
+        Equal largest entries share the gradient equally, as those of `np.max` (PyTorch: the first).
+
+    Examples
+    --------
+    >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+    """
+    return np.max(_pooled("max_pool2d", x, kernel_size, stride, padding, -np.inf), axis=0)
+
+
+def avg_pool2d(x: Any, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Any:
+    """Return the mean of every window of images.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) array or Tensor
+    kernel_size, stride, padding : int, or two for rows and columns
+        The stride is the kernel's size by default; the padding, half the kernel at most, counts as
+        zeros in the mean.
+
+    Returns
+    -------
+    (N, C, H', W') array or Tensor, with H' = (H + 2 padding - kernel height) // stride + 1
+
+    Examples
+    --------
+    >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]])
+    """
+    return np.mean(_pooled("avg_pool2d", x, kernel_size, stride, padding, 0.0), axis=0)
+
+
+# Losses
 
 
 def _as_arrays(prediction: Any, target: Any) -> tuple[Any, Any]:

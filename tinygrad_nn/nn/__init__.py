@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinygrad_nn.nn import init
 from tinygrad_nn.nn.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from tinygrad_nn.nn.convolution import AvgPool2d, Conv2d, MaxPool2d
 from tinygrad_nn.nn.exchange import from_torch_state, to_torch_state
 from tinygrad_nn.nn.layers import Dropout, Embedding, Flatten, Linear, Sequential
 from tinygrad_nn.nn.losses import CrossEntropyLoss, MSELoss
@@ -13,8 +14,10 @@ from tinygrad_nn.nn.normalization import BatchNorm1d, BatchNorm2d, LayerNorm
 __all__ = [
     "ELU",
     "GELU",
+    "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
@@ -23,6 +26,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MSELoss",
+    "MaxPool2d",
     "Module",
     "Parameter",
     "ReLU",

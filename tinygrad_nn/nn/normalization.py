@@ -120,7 +120,7 @@ class _BatchNorm(Module):
             )
         mean = x.mean(axis=axes, keepdims=True)
         var = np.square(x - mean).mean(axis=axes, keepdims=True)
-        if self.training and self.num_batches_tracked is not None:
+        if self.num_batches_tracked is not None:
             count_so_far = self.num_batches_tracked + 1
             rate = np.reciprocal(count_so_far.astype(mean.dtype)) if self.momentum is None else self.momentum
             unbiased = var * (count / (count - 1))
