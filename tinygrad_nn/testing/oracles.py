@@ -1,9 +1,10 @@
 """The numerical oracle: slopes along a direction, each with an estimate of its own error.
 
 A ladder.  The complex step is exact where a function continues analytically, and silently wrong
-where it does not (abs, sign, conj); four real differences with one Richardson step guard it.  Where
-the two disagree, or a function takes no complex numbers, Romberg's extrapolation over a window of
-steps in long double, then in float64, takes over.
+where it does not (abs, sign, conj); four real differences with one Richardson step guard it, and two
+more complex steps at points an ulp away measure how much of it is rounding.  Where that is not good
+enough, or a function takes no complex numbers, Romberg's extrapolation over windows of steps in long
+double, then in float64, takes over; of all rungs the one with the smallest error is believed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ __all__ = ["Oracle", "Slope", "quiet"]
 TINY_STEP = 1e-30
 GUARD_STEPS = (2.0**-10, 2.0**-11)
 AGREEMENT = 1e-9
-WINDOWS = ((5, 14), (13, 22), (21, 30))
+FIRST, SMALLER, LARGER = 5, (13, 21), (-3, -11, -19)  # windows of ten steps, the first 2**-5 ... 2**-12
+RATIO, ROWS = 1.75, 10  # steps halved would let rounded values agree by chance
+GOOD = {np.longdouble: 1e-13, np.float64: 1e-12}
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -38,6 +41,7 @@ class Slope:
     size : the sum of the magnitudes of the terms that make up `value`
     method : "complex step", "long double" or "float64"
     jump : the difference between right and left slope, summed in magnitude; 0 where smooth
+    terms : what adds up to `value`, for each output; only of the complex step
     """
 
     value: float
@@ -45,6 +49,7 @@ class Slope:
     size: float
     method: str
     jump: float = 0.0
+    terms: Arrays = field(default_factory=list, repr=False)
 
     @property
     def kink(self) -> bool:
@@ -76,7 +81,7 @@ class Oracle:
         self.points = points
         self.vs = [np.asarray(v, dtype=np.float64) for v in vs]
         self.methods: dict[int, str] = {}
-        self.doubt: dict[int, float] = {}
+        self.doubt: dict[int, tuple[float, float]] = {}
         self._widened: dict[Any, Arrays] = {}
         self._base: dict[Any, Arrays] = {}
 
@@ -113,24 +118,60 @@ class Oracle:
             if known != "ladder":
                 found = self._complex(k, u)
                 if found is not None and np.isfinite(found.value):
-                    found.error += self.doubt.get(k, 0.0) * found.size
-                    if not guard and known:
+                    if known and not guard:
+                        relative, size = self.doubt[k]
+                        found.error = relative * max(found.size, size * self._weight(k, u))
                         return found
-                    if self._confirmed(k, u, found):
-                        self.methods[k] = "complex"
-                        return found
-                    real = self._ladder(k, u)
-                    agrees = abs(real.value - found.value) <= 10 * real.error + AGREEMENT * real.size
-                    if agrees and real.error <= 1e-6 * real.size and not real.kink:
-                        # as accurate as the two agree: where f is flat, its formula may cancel
-                        self.methods[k] = "complex"
-                        self.doubt[k] = abs(real.value - found.value) / real.size
-                        found.error += self.doubt[k] * found.size
-                        return found
-                    self.methods[k] = "ladder"
-                    return real
+                    return self._guarded(k, u, found)
                 self.methods[k] = "ladder"
             return self._ladder(k, u)
+
+    def _guarded(self, k: int, u: Any, found: Slope) -> Slope:
+        """The complex step where real differences confirm it, else the better of both."""
+        noise = found.error = max(found.error, self._rounding_of_complex(k, u, found))
+        good = noise <= GOOD[np.longdouble] * found.size
+        if not (good and self._confirmed(k, u, found)):
+            real = self._ladder(k, u, doubted=found.value != 0)
+            gap = abs(real.value - found.value)
+            agree = gap <= 10 * (real.error + noise) and not real.kink
+            if not agree or not (good or noise <= real.error):
+                self.methods[k] = "ladder"
+                return real
+            # no better than the two agree: that much may lack an analytic continuation
+            found.error = max(noise, gap, real.error)
+        self.methods[k] = "complex"
+        weight = self._weight(k, u)
+        self.doubt[k] = found.error / found.size if found.size else 0.0, found.size / weight if weight else 0.0
+        return found
+
+    def _weight(self, k: int, u: Any) -> float:
+        """The length of a direction in units of the input's entries."""
+        x = np.abs(np.asarray(self.points[k], dtype=np.float64))
+        known = np.where(x > 0, x, np.max(x, initial=0) or 1.0)
+        return float(np.sqrt(np.mean(np.square(u / known))))
+
+    def _rounding_of_complex(self, k: int, u: Any, found: Slope) -> float:
+        """How far complex steps at two opposite points an ulp away leave a straight line, summed over the outputs."""
+        rng = np.random.default_rng(0)
+        moves = [
+            np.maximum(np.spacing(np.abs(a.real)), 1e-300) * rng.choice((-2.0, -1.0, 1.0, 2.0), a.shape)
+            if isinstance(a, np.ndarray) and a.dtype.kind == "c"
+            else None
+            for a in self._arrays(np.complex128)
+        ]
+        bends = [-2 * t for t in found.terms]
+        for sign, factor in ((1, TINY_STEP * 1.37), (-1, TINY_STEP * 0.61)):
+            arrays = [
+                a if m is None else np.asarray(a + sign * m)
+                for a, m in zip(self._arrays(np.complex128), moves, strict=True)
+            ]
+            arrays[k] = np.asarray(arrays[k] + 1j * factor * u)
+            ys = self.problem.outputs(arrays)
+            if any(y.shape != b.shape for y, b in zip(ys, bends, strict=True)):
+                return float("inf")
+            bends = [b + v * (np.imag(y) / factor) for v, y, b in zip(self.vs, ys, bends, strict=True)]
+        bend = 2 * float(sum(np.sum(np.abs(b)) for b in bends))
+        return bend if np.isfinite(bend) else float("inf")
 
     def _complex(self, k: int, u: Any) -> Slope | None:
         """The complex step; None where the function does not let imaginary parts through."""
@@ -142,7 +183,9 @@ class Oracle:
             return None
         terms = [v * (np.imag(y) / TINY_STEP) for v, y in zip(self.vs, ys, strict=True)]
         size = float(sum(np.sum(np.abs(t)) for t in terms))
-        return Slope(float(sum(np.sum(t) for t in terms)), 4 * EPS * size, size, "complex step")
+        found = Slope(float(sum(np.sum(t) for t in terms)), 4 * EPS * size, size, "complex step")
+        found.terms = terms
+        return found
 
     def _confirmed(self, k: int, u: Any, found: Slope) -> bool:
         """Whether four real differences agree with the complex step, and show no kink."""
@@ -155,7 +198,7 @@ class Oracle:
             return False
         return bool(
             abs(real - found.value) <= AGREEMENT * found.size + rounding
-            and not self._jump(wide[1], narrow[1], GUARD_STEPS[1], np.float64, found.size)
+            and not self._jump(wide[1], narrow[1], GUARD_STEPS[1], 2.0, np.float64, found.size)
         )
 
     def _ends(self, dtype: Any, k: int, u: Any, h: float) -> tuple[Any, Arrays, float] | None:
@@ -175,64 +218,112 @@ class Oracle:
             even.append(v * ((up - middle) + (down - middle)) / dtype(h))
         return value, even, size
 
-    def _jump(self, wide: Arrays, narrow: Arrays, h: float, dtype: Any, size: float) -> float:
+    def _jump(self, wide: Arrays, narrow: Arrays, h: float, ratio: float, dtype: Any, size: float) -> float:
         """The difference of right and left slope that stays as the step shrinks; 0 where it is rounding."""
-        # even part / h is f''h where f is smooth and constant at a kink: 2 e(h/2) - e(h) leaves the constant
-        left = [np.abs(2 * b - a) for a, b in zip(wide, narrow, strict=True)]
+        # even part / h is f''h where f is smooth and constant at a kink: ratio e(h/ratio) - e(h) leaves the constant
+        left = [np.abs(ratio * b - a) / (ratio - 1) for a, b in zip(wide, narrow, strict=True)]
         jump = float(sum(np.sum(j) for j in left))
         rounding = float(np.finfo(dtype).eps) * self.noise() / h
         return jump if jump > 1e-4 * size + 64 * rounding else 0.0
 
-    def _ladder(self, k: int, u: Any) -> Slope:
-        found = []
+    def _ladder(self, k: int, u: Any, *, doubted: bool = False) -> Slope:
+        """The best slope by extrapolation; `doubted`: a slope of exactly 0 is looked at with larger steps."""
+        found: list[Slope] = []
         if np.finfo(np.longdouble).eps < EPS:
             try:
-                found = self.romberg(np.longdouble, k, u)
+                found = self.romberg(np.longdouble, k, u, doubted=doubted)
             except Exception:  # noqa: BLE001 - LAPACK and others refuse long double: float64 goes on
                 found = []
         if not found:
-            found = self.romberg(np.float64, k, u)
+            found = self.romberg(np.float64, k, u, doubted=doubted)
         if not found:
             return Slope(float("nan"), float("inf"), 0.0, "float64")
-        return min(found, key=lambda s: (s.error, s.jump))
+        alive = [s for s in found if s.size and s.error <= 1e-6 * s.size] if doubted else []
+        return min(alive or found, key=lambda s: (s.error, s.jump))
 
-    def romberg(self, dtype: Any, k: int, u: Any) -> list[Slope]:
+    def romberg(self, dtype: Any, k: int, u: Any, *, doubted: bool = False) -> list[Slope]:
         """Extrapolate over windows of steps, until one is accurate; an empty list where nothing is finite."""
-        method = "long double" if dtype is np.longdouble else "float64"
-        eps = float(np.finfo(dtype).eps)
-        best: list[Slope] = []
-        for first, last in WINDOWS:
-            rows: list[tuple[float, Any, Arrays, float]] = []
-            for e in range(first, last):
-                ends = self._ends(dtype, k, u, 2.0**-e)
-                if ends is None:
-                    return []
-                if np.isfinite(ends[0]):
-                    rows.append((2.0**-e, *ends))
-                else:
-                    rows.clear()
-            if len(rows) < 3:
-                continue
-            value, error = _extrapolate([(h, d) for h, d, _, _ in rows], eps * self.noise())
-            size = rows[-1][3]
-            jump = self._jump(rows[-2][2], rows[-1][2], rows[-1][0], dtype, size)
-            best.append(Slope(float(value), error + 4 * EPS * size, size, method, jump))
-            if error <= 1e-13 * size:
+        start = self._window(dtype, k, u, FIRST)
+        if start is None:
+            return []
+        found = [start] if start.size >= 0 else []
+        dead = doubted and start.size == 0
+        for first in (*SMALLER, *LARGER):
+            if any(s.error <= GOOD[dtype] * s.size for s in found if s.size or not dead):
                 break
-        return best
+            slope = self._window(dtype, k, u, first)
+            if slope is None or slope.size < 0:
+                continue
+            best = min(found, key=lambda s: s.error, default=slope)
+            agree = abs(slope.value - best.value) <= 10 * (slope.error + best.error) or (dead and not best.size)
+            if first in SMALLER or agree:
+                found.append(slope)
+        return found
+
+    def _window(self, dtype: Any, k: int, u: Any, first: int) -> Slope | None:
+        """The slope by one window of steps; of size -1 where too few are finite, None where the dtype is refused."""
+        rounding = float(np.finfo(dtype).eps) * self.noise()
+        rows: list[tuple[float, Any, Arrays, float]] = []
+        table = Table(rounding)
+        for h in (2.0**-first * RATIO**-i for i in range(ROWS)):
+            ends = self._ends(dtype, k, u, h)
+            if ends is None:
+                return None
+            if not np.isfinite(ends[0]):
+                rows.clear()
+                table = Table(rounding)
+                continue
+            rows.append((h, *ends))
+            table.add(h, ends[0])
+            if len(rows) >= ROWS - 3 and table.best()[1] <= 0.1 * GOOD[dtype] * ends[2]:
+                break
+        method = "long double" if dtype is np.longdouble else "float64"
+        if len(rows) < 3:
+            return Slope(float("nan"), float("inf"), -1.0, method)
+        value, error = table.best()
+        size = rows[-1][3]
+        return Slope(float(value), error + 4 * EPS * size, size, method, self._lasting_jump(rows, dtype, size))
+
+    def _lasting_jump(self, rows: list[tuple[float, Any, Arrays, float]], dtype: Any, size: float) -> float:
+        """The jump of the slope that is the same at every step; rounding grows, curvature shrinks with it."""
+        last = rows[-5:]
+        jumps = [self._jump(a[2], b[2], b[0], RATIO, dtype, size) for a, b in zip(last, last[1:], strict=False)]
+        return min(jumps) if max(jumps) <= 3 * min(jumps) else 0.0
 
 
-def _extrapolate(rows: list[tuple[float, Any]], rounding: float) -> tuple[Any, float]:
-    """Romberg's table over halved steps: the entry that claims the smallest error, and that error."""
-    best, smallest = rows[0][1], float("inf")
-    above: list[Any] = []
-    for h, difference in rows:
+class Table:
+    """Romberg's table over steps that shrink by RATIO, and what its entries tell of their own rounding."""
+
+    def __init__(self, rounding: float) -> None:
+        self.rounding = rounding
+        self.steps: list[float] = []
+        self.lines: list[list[Any]] = []
+
+    def add(self, h: float, difference: Any) -> None:
+        """Add the central difference at the next step."""
         line = [difference]
-        for m, old in enumerate(above):
-            factor = type(difference)(4) ** (m + 1)
+        for m, old in enumerate(self.lines[-1] if self.lines else []):
+            factor = type(difference)(RATIO * RATIO) ** (m + 1)
             line.append((factor * line[m] - old) / (factor - 1))
-            error = float(max(abs(line[m + 1] - line[m]), abs(line[m + 1] - old))) + rounding / h
-            if error < smallest:
-                best, smallest = line[m + 1], error
-        above = line
-    return best, smallest
+        self.steps.append(h)
+        self.lines.append(line)
+
+    def noise(self, i: int) -> float:
+        """The rounding of the function's values around step `i`: what is left in the column that is smoothest there."""
+        i = min(max(i, 5), len(self.lines) - 1)
+        columns = [
+            max(float(abs(self.lines[j][m] - self.lines[j - 1][m])) * self.steps[j] for j in range(i - 2, i + 1))
+            for m in range(1, i - 2)
+        ]
+        return max(min(columns, default=0.0), self.rounding)
+
+    def best(self) -> tuple[Any, float]:
+        """The entry that claims the smallest error, and that error."""
+        value, smallest = self.lines[0][0], float("inf")
+        for i, line in enumerate(self.lines):
+            noise = self.noise(i)
+            for m in range(1, len(line)):
+                change = float(max(abs(line[m] - line[m - 1]), abs(line[m] - self.lines[i - 1][m - 1])))
+                if change + noise / self.steps[i] < smallest:
+                    value, smallest = line[m], change + noise / self.steps[i]
+        return value, smallest
