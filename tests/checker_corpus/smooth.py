@@ -49,9 +49,7 @@ def exact_slope(function: Smooth, x: Any, u: Any, v: Any) -> tuple[float, float]
         xs, us = ([mpmath.mpf(float(n)) for n in a.ravel()] for a in (x, u))
         step = mpmath.mpf(10) ** (-DIGITS // 3) * min(1, min(abs(n) for n in xs) ** 2)
         ends = [function.exact([a + s * step * b for a, b in zip(xs, us, strict=True)]) for s in (1, -1)]
-        terms = [
-            mpmath.mpf(float(w)) * (a - b) / (2 * step) for w, a, b in zip(v.ravel(), *ends, strict=True)
-        ]
+        terms = [mpmath.mpf(float(w)) * (a - b) / (2 * step) for w, a, b in zip(v.ravel(), *ends, strict=True)]
         return float(mpmath.fsum(terms)), float(mpmath.fsum(map(abs, terms)))
 
 
@@ -122,8 +120,11 @@ def _arrays() -> Iterator[Smooth]:
     yield Smooth("prod", np.prod, lambda xs: [mpmath.fprod(xs)], n)
     yield Smooth("softmax", softmax, _softmax, n)
     yield Smooth(
-        "logaddexp", lambda x: np.logaddexp(x[0], x[1]), lambda xs: [mpmath.log(mpmath.exp(xs[0]) + mpmath.exp(xs[1]))], n
-    )  # fmt: skip
+        "logaddexp",
+        lambda x: np.logaddexp(x[0], x[1]),
+        lambda xs: [mpmath.log(mpmath.exp(xs[0]) + mpmath.exp(xs[1]))],
+        n,
+    )
     yield Smooth("arctan2", lambda x: np.arctan2(x[0], x[1]), lambda xs: [mpmath.atan2(xs[0], xs[1])], n)
     yield Smooth("hypot", lambda x: np.hypot(x[0], x[1]), lambda xs: [mpmath.hypot(xs[0], xs[1])], n)
     yield Smooth(

@@ -9,6 +9,7 @@ double, then in float64, takes over; of all rungs the one with the smallest erro
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,26 @@ class Slope:
     def kink(self) -> bool:
         """Whether left and right slope differ."""
         return self.jump > 0
+
+
+@dataclass
+class Ends:
+    """A function at both ends of a step along a direction.
+
+    Attributes
+    ----------
+    step : the step
+    value : the central difference of <v, f>
+    even : v (f(x + h) - 2 f(x) + f(x - h)) / h, for each output
+    size : the sum of the magnitudes of the terms of `value`
+    height : the sum of |v f|, of which rounding is a small part
+    """
+
+    step: float
+    value: Any
+    even: Arrays
+    size: float
+    height: float
 
 
 @contextmanager
@@ -132,17 +153,45 @@ class Oracle:
         good = noise <= GOOD[np.longdouble] * found.size
         if not (good and self._confirmed(k, u, found)):
             real = self._ladder(k, u, doubted=found.value != 0)
+            if not real.size and abs(found.value) * 2.0 ** -LARGER[-1] <= 1e3 * EPS * self._ones():
+                real.error = float("inf")  # no step shows what is smaller than the rounding of numbers around 1
             gap = abs(real.value - found.value)
             agree = gap <= 10 * (real.error + noise) and not real.kink
             if not agree or not (good or noise <= real.error):
                 self.methods[k] = "ladder"
                 return real
-            # no better than the two agree: that much may lack an analytic continuation
-            found.error = max(noise, gap, real.error)
+            if real.error <= 1e-6 * real.size or not self._confirmed_elsewhere(k):
+                # no better than the two agree: that much may lack an analytic continuation
+                found.error = max(noise, gap, real.error)
         self.methods[k] = "complex"
         weight = self._weight(k, u)
         self.doubt[k] = found.error / found.size if found.size else 0.0, found.size / weight if weight else 0.0
         return found
+
+    def _ones(self) -> float:
+        """The sum of |v| (1 + |y|)."""
+        return self.noise() + float(sum(np.sum(np.abs(v)) for v in self.vs))
+
+    def _confirmed_elsewhere(self, k: int) -> bool:
+        """Whether real differences confirm the complex step at two points further off, where less may cancel."""
+        rng = np.random.default_rng(1)
+        for _ in range(2):
+            points = [
+                np.asarray(p * rng.uniform(0.5, 1.5, p.shape) + (p == 0) * rng.standard_normal(p.shape), dtype=p.dtype)
+                if isinstance(p, np.ndarray) and p.dtype.kind == "f"
+                else p
+                for p in self.points
+            ]
+            other = Oracle(self.problem, points, self.vs)
+            u = np.asarray(points[k] * rng.standard_normal(points[k].shape), dtype=np.float64)
+            found = other._complex(k, u)
+            try:
+                real = other._ladder(k, u)
+            except Exception:  # noqa: BLE001 - the other point lies outside the domain
+                return False
+            if found is None or real.kink or not abs(real.value - found.value) <= 1e-6 * real.size - real.error:
+                return False
+        return True
 
     def _weight(self, k: int, u: Any) -> float:
         """The length of a direction in units of the input's entries."""
@@ -192,38 +241,39 @@ class Oracle:
         wide, narrow = (self._ends(np.float64, k, u, h) for h in GUARD_STEPS)
         if wide is None or narrow is None:
             return False
-        real = (4 * narrow[0] - wide[0]) / 3
-        rounding = 4 * EPS * self.noise() / GUARD_STEPS[1]
+        real = (4 * narrow.value - wide.value) / 3
+        rounding = 4 * EPS * self.noise() / narrow.step
         if rounding > 1e-6 * found.size and found.size:
             return False
         return bool(
             abs(real - found.value) <= AGREEMENT * found.size + rounding
-            and not self._jump(wide[1], narrow[1], GUARD_STEPS[1], 2.0, np.float64, found.size)
+            and not self._jump(wide, narrow, np.float64, found.size)
         )
 
-    def _ends(self, dtype: Any, k: int, u: Any, h: float) -> tuple[Any, Arrays, float] | None:
-        """The central difference at step `h`, the even part of each output, and the sum of magnitudes."""
+    def _ends(self, dtype: Any, k: int, u: Any, h: float) -> Ends | None:
+        """The outputs at both ends of a step; None where the function does not keep the dtype."""
         step = dtype(h) * u
         ups, downs = self._outputs(dtype, k, step), self._outputs(dtype, k, -step)
         if any(y.dtype.kind == "f" and y.dtype != np.dtype(dtype) for y in ups):
             return None
-        value, size = dtype(0), 0.0
-        even = []
+        ends = Ends(h, dtype(0), [], 0.0, 0.0)
         for v, up, down, middle in zip(self.vs, ups, downs, self._at_base(dtype), strict=True):
             if up.dtype.kind != "f":
                 continue
             terms = v.astype(dtype) * (up - down) / (2 * dtype(h))
-            value = value + np.sum(terms)
-            size += float(np.sum(np.abs(terms)))
-            even.append(v * ((up - middle) + (down - middle)) / dtype(h))
-        return value, even, size
+            ends.value += np.sum(terms)
+            ends.size += float(np.sum(np.abs(terms)))
+            ends.height += float(np.sum(np.abs(v) * np.maximum(np.abs(up), np.abs(down))))
+            ends.even.append(v * ((up - middle) + (down - middle)) / dtype(h))
+        return ends
 
-    def _jump(self, wide: Arrays, narrow: Arrays, h: float, ratio: float, dtype: Any, size: float) -> float:
+    def _jump(self, wide: Ends, narrow: Ends, dtype: Any, size: float) -> float:
         """The difference of right and left slope that stays as the step shrinks; 0 where it is rounding."""
         # even part / h is f''h where f is smooth and constant at a kink: ratio e(h/ratio) - e(h) leaves the constant
-        left = [np.abs(ratio * b - a) / (ratio - 1) for a, b in zip(wide, narrow, strict=True)]
+        ratio = wide.step / narrow.step
+        left = [np.abs(ratio * b - a) / (ratio - 1) for a, b in zip(wide.even, narrow.even, strict=True)]
         jump = float(sum(np.sum(j) for j in left))
-        rounding = float(np.finfo(dtype).eps) * self.noise() / h
+        rounding = float(np.finfo(dtype).eps) * self.noise() / narrow.step
         return jump if jump > 1e-4 * size + 64 * rounding else 0.0
 
     def _ladder(self, k: int, u: Any, *, doubted: bool = False) -> Slope:
@@ -246,84 +296,89 @@ class Oracle:
         start = self._window(dtype, k, u, FIRST)
         if start is None:
             return []
-        found = [start] if start.size >= 0 else []
+        found = [start]
         dead = doubted and start.size == 0
         for first in (*SMALLER, *LARGER):
             if any(s.error <= GOOD[dtype] * s.size for s in found if s.size or not dead):
                 break
             slope = self._window(dtype, k, u, first)
-            if slope is None or slope.size < 0:
+            best = min(found, key=lambda s: s.error)
+            if slope is None:
                 continue
-            best = min(found, key=lambda s: s.error, default=slope)
-            agree = abs(slope.value - best.value) <= 10 * (slope.error + best.error) or (dead and not best.size)
+            agree = not abs(slope.value - best.value) > 10 * (slope.error + best.error) or (dead and not best.size)
             if first in SMALLER or agree:
                 found.append(slope)
-        return found
+        return [s for s in found if np.isfinite(s.value)]
 
     def _window(self, dtype: Any, k: int, u: Any, first: int) -> Slope | None:
-        """The slope by one window of steps; of size -1 where too few are finite, None where the dtype is refused."""
-        rounding = float(np.finfo(dtype).eps) * self.noise()
-        rows: list[tuple[float, Any, Arrays, float]] = []
-        table = Table(rounding)
+        """The slope by one window of steps; NaN where too few are finite, None where the dtype is refused."""
+        eps = float(np.finfo(dtype).eps)
+        rows: list[Ends] = []
+        table = Table(eps)
         for h in (2.0**-first * RATIO**-i for i in range(ROWS)):
             ends = self._ends(dtype, k, u, h)
             if ends is None:
                 return None
-            if not np.isfinite(ends[0]):
-                rows.clear()
-                table = Table(rounding)
+            if not np.isfinite(ends.value):
+                rows, table = [], Table(eps)
                 continue
-            rows.append((h, *ends))
-            table.add(h, ends[0])
-            if len(rows) >= ROWS - 3 and table.best()[1] <= 0.1 * GOOD[dtype] * ends[2]:
+            rows.append(ends)
+            table.add(ends)
+            if len(rows) >= ROWS - 3 and table.best()[1] <= 0.1 * GOOD[dtype] * ends.size:
                 break
         method = "long double" if dtype is np.longdouble else "float64"
         if len(rows) < 3:
-            return Slope(float("nan"), float("inf"), -1.0, method)
-        value, error = table.best()
-        size = rows[-1][3]
-        return Slope(float(value), error + 4 * EPS * size, size, method, self._lasting_jump(rows, dtype, size))
+            return Slope(float("nan"), float("inf"), 0.0, method)
+        value, error, row = table.best()
+        size, step, height = rows[row].size, rows[row].step, rows[row].height
+        jump = self._lasting_jump(rows, dtype, rows[-1].size)
+        if error > 1e-3 * size and error * step > 1e6 * eps * height:
+            error = float("inf")  # neither a slope nor rounding: the steps are too large for what is there
+        return Slope(float(value), error + 4 * EPS * size, size, method, jump)
 
-    def _lasting_jump(self, rows: list[tuple[float, Any, Arrays, float]], dtype: Any, size: float) -> float:
+    def _lasting_jump(self, rows: list[Ends], dtype: Any, size: float) -> float:
         """The jump of the slope that is the same at every step; rounding grows, curvature shrinks with it."""
         last = rows[-5:]
-        jumps = [self._jump(a[2], b[2], b[0], RATIO, dtype, size) for a, b in zip(last, last[1:], strict=False)]
+        jumps = [self._jump(a, b, dtype, size) for a, b in itertools.pairwise(last)]
         return min(jumps) if max(jumps) <= 3 * min(jumps) else 0.0
 
 
 class Table:
     """Romberg's table over steps that shrink by RATIO, and what its entries tell of their own rounding."""
 
-    def __init__(self, rounding: float) -> None:
-        self.rounding = rounding
-        self.steps: list[float] = []
+    def __init__(self, eps: float) -> None:
+        self.eps = eps
+        self.rows: list[Ends] = []
         self.lines: list[list[Any]] = []
 
-    def add(self, h: float, difference: Any) -> None:
+    def add(self, ends: Ends) -> None:
         """Add the central difference at the next step."""
-        line = [difference]
+        line = [ends.value]
         for m, old in enumerate(self.lines[-1] if self.lines else []):
-            factor = type(difference)(RATIO * RATIO) ** (m + 1)
+            factor = type(ends.value)(RATIO * RATIO) ** (m + 1)
             line.append((factor * line[m] - old) / (factor - 1))
-        self.steps.append(h)
+        self.rows.append(ends)
         self.lines.append(line)
 
     def noise(self, i: int) -> float:
         """The rounding of the function's values around step `i`: what is left in the column that is smoothest there."""
-        i = min(max(i, 5), len(self.lines) - 1)
+        last = min(max(i, 5), len(self.lines) - 1)
         columns = [
-            max(float(abs(self.lines[j][m] - self.lines[j - 1][m])) * self.steps[j] for j in range(i - 2, i + 1))
-            for m in range(1, i - 2)
+            max(
+                float(abs(self.lines[j][m] - self.lines[j - 1][m])) * self.rows[j].step
+                for j in range(last - 2, last + 1)
+            )
+            for m in range(1, last - 2)
         ]
-        return max(min(columns, default=0.0), self.rounding)
+        return max(min(columns, default=0.0), self.eps * self.rows[i].height)
 
-    def best(self) -> tuple[Any, float]:
-        """The entry that claims the smallest error, and that error."""
-        value, smallest = self.lines[0][0], float("inf")
+    def best(self) -> tuple[Any, float, int]:
+        """The entry that claims the smallest error, that error, and its row."""
+        value, smallest, row = self.lines[0][0], float("inf"), 0
         for i, line in enumerate(self.lines):
-            noise = self.noise(i)
+            noise = self.noise(i) / self.rows[i].step
             for m in range(1, len(line)):
                 change = float(max(abs(line[m] - line[m - 1]), abs(line[m] - self.lines[i - 1][m - 1])))
-                if change + noise / self.steps[i] < smallest:
-                    value, smallest = line[m], change + noise / self.steps[i]
-        return value, smallest
+                if change + noise < smallest:
+                    value, smallest, row = line[m], change + noise, i
+        return value, smallest, row

@@ -1,0 +1,45 @@
+"""The numerical oracle against exact slopes from mpmath, which share no code with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checker_corpus.smooth import FUNCTIONS, SCALES, exact_slope
+
+from tinygrad_nn.testing.oracles import Oracle
+from tinygrad_nn.testing.problem import rule_problem
+
+LONG = np.finfo(np.longdouble).eps < np.finfo(np.float64).eps
+
+
+def test_there_are_as_many_functions_as_promised() -> None:
+    assert len({f.name for f in FUNCTIONS if f.limit <= 1e-12}) >= 33
+    assert any(f.limit == 1e-9 for f in FUNCTIONS)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.name)
+def test_errors_are_small_and_never_beyond_ten_times_their_estimate(function, scale) -> None:
+    for seed in range(3):
+        rng = np.random.default_rng([seed, 11])
+        x = function.point(rng, scale)
+        problem = rule_problem(function.call, (x,), None)
+        with np.errstate(all="ignore"):
+            y = problem.outputs([x])[0]
+        if not np.all(np.isfinite(y)):
+            continue
+        v = rng.standard_normal(y.shape)
+        v += np.copysign(0.5, v)
+        directions = [x * rng.standard_normal(x.shape) for _ in range(2)]
+        for methods in ({}, {0: "ladder"}):
+            oracle = Oracle(problem, [x], [v])
+            oracle.methods = dict(methods)
+            for number, u in enumerate(directions):
+                true, size = exact_slope(function, x, u, v)
+                if not 1e-200 < size < 1e200:
+                    continue
+                slope = oracle.slope(0, u, guard=not number)
+                error = abs(slope.value - true)
+                assert error <= 10 * slope.error
+                if not methods and LONG:
+                    assert error <= function.limit * size
