@@ -41,5 +41,6 @@ def test_errors_are_small_and_never_beyond_ten_times_their_estimate(function, sc
                 slope = oracle.slope(0, u, guard=not number)
                 error = abs(slope.value - true)
                 assert error <= 10 * slope.error
-                if not methods and LONG:
+                # smaller slopes than 1e-10 of the values lie within reach of the values' own rounding
+                if not methods and LONG and size > 1e-10 * np.sum(np.abs(v * y)):
                     assert error <= function.limit * size
