@@ -15,7 +15,7 @@ from tinygrad_nn.drawing import draw
 from tinygrad_nn.engine import no_grad
 from tinygrad_nn.io import load, save
 from tinygrad_nn.tensor import Tensor
-from tinygrad_nn.training import evaluate, fit, predict
+from tinygrad_nn.training import evaluate, fit, predict, summary
 from tinygrad_nn.transforms import grad, gradients, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp
 
 __version__ = "0.1.0"
@@ -46,6 +46,7 @@ __all__ = [
     "predict",
     "save",
     "stop_gradient",
+    "summary",
     "training",
     "value_and_grad",
     "vjp",
