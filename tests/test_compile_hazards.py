@@ -1180,3 +1180,93 @@ def test_keys_that_cannot_be_written_down(key):
     assert step(np.ones(3)).item() == 6.0
     settings[key] = 3.0
     assert step(np.ones(3)).item() == 9.0
+
+
+# Threads
+
+
+def in_threads(count, work):
+    """Run work(k) in threads that start at once, and raise what they raised."""
+    barrier = threading.Barrier(count)
+    errors = []
+
+    def run(k):
+        barrier.wait()
+        try:
+            work(k)
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def test_first_calls_in_several_threads():
+    """SILENT: a thread would read the copies that another one records with."""
+    net = tn.nn.Sequential(tn.nn.Linear(3, 4, rng=np.random.default_rng(0)), tn.nn.Tanh())
+    inputs = [np.full((n, 3), 0.1 * n) for n in range(1, 6)]
+    expected = [net(x).data for x in inputs]
+    for _ in range(5):
+        predict = compile(net, backward=False)
+        predict(inputs[0])
+
+        def work(k, predict=predict):
+            for n in range(20):
+                for j in (0, (k + n) % 5):
+                    np.testing.assert_allclose(predict(inputs[j]).data, expected[j], rtol=1e-12)
+
+        in_threads(4, work)
+        assert predict.recordings == 5
+
+
+def test_training_in_several_threads():
+    """SILENT: gradients of one model in another, or lost."""
+
+    def train(k, compiled):
+        net = tn.nn.Sequential(tn.nn.Linear(3, 2, rng=np.random.default_rng(k)), tn.nn.Tanh())
+        optimizer = tn.optim.SGD(net.parameters(), lr=0.1)
+        step = compile(lambda x: np.square(net(x)).mean())
+        for n in range(12):
+            x = np.full((1 + n % 3, 3), 0.1 * n)
+            optimizer.zero_grad()
+            if compiled:
+                step(x)
+            else:
+                np.square(net(x)).mean().backward()
+            optimizer.step()
+        return [p.data for p in net.parameters()]
+
+    expected = [train(k, compiled=False) for k in range(4)]
+    found = [None] * 4
+
+    def work(k):
+        found[k] = train(k, compiled=True)
+
+    in_threads(4, work)
+    for a, b in zip(expected, found, strict=True):
+        for p, q in zip(a, b, strict=True):
+            np.testing.assert_allclose(p, q, rtol=1e-12)
+
+
+def test_the_warning_names_what_changes():
+    """MILD: recording at every call is slow, and the reason is not easily found."""
+    trainer = Trainer()
+    trainer.seen = [0]
+
+    def loss(x):
+        return trainer.loss(x) * len(trainer.seen)
+
+    step = compile(loss)
+
+    def run():
+        for _ in range(8):
+            trainer.seen.append(0)
+            step(np.ones(2))
+
+    with pytest.warns(UserWarning, match=r"since trainer\.seen changes"):
+        run()

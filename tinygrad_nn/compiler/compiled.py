@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,16 +13,13 @@ import numpy as np
 from tinygrad_nn.checks import flag, function_of, whole
 from tinygrad_nn.compiler.build import build
 from tinygrad_nn.compiler.capture import flatten, unflatten
-from tinygrad_nn.compiler.entry import MISS, Entry
+from tinygrad_nn.compiler.entry import GATE, MISS, Entry
 from tinygrad_nn.compiler.explain import explain
 from tinygrad_nn.engine import current_recording
 from tinygrad_nn.errors import ArgumentError, DetachError, DTypeError, GraphError
 from tinygrad_nn.tensor import Tensor
 
 __all__ = ["Compiled", "compile"]
-
-_capturing = threading.RLock()
-"""One capture at a time: it puts copies in the place of what the function reads."""
 
 _WARN_AFTER = 8
 """So many programs for arguments of one form, and the user is told."""
@@ -46,8 +42,11 @@ def compile(function: Callable[..., Any], *, backward: bool = True, cache: int =
     - Gradients: an array that the program puts into `grad` is overwritten by its next call.  Copy what
       you want to keep.  `grad` adds up over calls until it is set to None, as always.
     - Results are new Tensors at each call, without a graph; a plain array among them is a new array.
-    - Checks and prints of the function happen when it is recorded, not at every call; so does a branch
-      on a value that came out the same on all the data that recording tries.
+    - A function may not branch on values, or compute with them outside of NumPy and Tensors: recording it
+      raises an error.  What it prints, it prints when it is recorded, not at every call.
+    - Threads: a compiled function may be called from several.  While a call records, copies stand in the
+      place of what the function reads; compiled calls in other threads wait until that is over, and nothing
+      else may use the model meanwhile.  Record, by a first call, before other threads train it.
 
     Parameters
     ----------
@@ -137,23 +136,34 @@ class Compiled:
 
     def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Look among the other programs, or make one."""
-        for entry in self._entries:
-            result = entry.run(args, kwargs)
+        result = self._tried(args, kwargs)
+        if result is not MISS:
+            return result
+        with GATE:  # which another thread may have shut, while it made the very program that is needed here
+            result = self._tried(args, kwargs)
             if result is not MISS:
-                self._use(entry)
                 return result
-        with _capturing:
-            entry = Entry(build(self.function, *_checked(args, kwargs), backward=self._backward))
+            with GATE.shut():
+                entry = Entry(build(self.function, *_checked(args, kwargs), backward=self._backward))
             self.recordings += 1
-        self._use(entry)
-        self._count(args, kwargs)
-        result = entry.run(args, kwargs)
+            self._use(entry)
+            self._count(args, kwargs)
+            result = entry.run(args, kwargs)
         if result is MISS:
             raise GraphError(
                 "what the function reads changed while it was being recorded (another thread?), so the program could "
                 "not be run: record it, by a first call, before other threads use the model"
             )
         return result
+
+    def _tried(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the first program that is right for a call, if there is one."""
+        for entry in self._entries:
+            result = entry.run(args, kwargs)
+            if result is not MISS:
+                self._use(entry)
+                return result
+        return MISS
 
     def _use(self, entry: Entry) -> None:
         """Make an entry the first to be tried."""
@@ -166,10 +176,11 @@ class Compiled:
         form = repr([getattr(a, "shape", type(a)) for a in (*args, *kwargs.values())])
         self._forms[form] = self._forms.get(form, 0) + 1
         if self._forms[form] == _WARN_AFTER:
+            changed = next((", ".join(names) for e in self._entries[1:] if (names := e.changed())), "")
             warnings.warn(
                 f"{getattr(self.function, '__name__', 'the function')} was recorded {_WARN_AFTER} times for arguments "
-                f"of one form, since something that it reads, or a number that it is passed, changes from call to "
-                f"call: make that a Tensor or an array, which is read anew at each call",
+                f"of one form, since {changed or 'a number that it is passed'} changes from call to call: make that a "
+                f"Tensor or an array, which is read anew at each call",
                 stacklevel=4,
             )
 

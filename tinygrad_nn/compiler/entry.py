@@ -7,8 +7,10 @@ what the program was made for, it returns `MISS`; otherwise it runs the program 
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,35 @@ __all__ = ["MISS", "Entry"]
 
 MISS = object()
 """What an entry returns when it is not the one for a call."""
+
+
+class _Gate:
+    """Open but while a function is recorded: copies stand in the place of parameters then.
+
+    A program that has read its parameters goes on only if the gate is open, and was not shut since.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.state: list[Any] = [object()]  # another object after each recording, None during one
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def shut(self) -> Iterator[None]:
+        """Let no program begin; the lock must be held."""
+        before, self.state[0] = self.state[0], None
+        try:
+            yield
+        finally:
+            self.state[0] = before and object()
+
+
+GATE = _Gate()
 
 
 class Instance:
@@ -57,6 +88,23 @@ class Entry:
         exec(compile(self.code, "<tinygrad_nn entry>", "exec"), bound)  # noqa: S102
         self.run: Callable[[tuple[Any, ...], dict[str, Any]], Any] = bound["run"]
 
+    def changed(self) -> list[str]:
+        """Name what is not as it was when this program was made."""
+        names = [name for text, name in self._conditions if not self._holds(text)]
+        for holder, then in self._whole:
+            if holder.is_dict:
+                now = dict(holder.entries)
+                names += [f"{holder.name}.{k}" for k in now.keys() | then.keys() if now.get(k) is not then.get(k)]
+            elif not holder.is_as(then):
+                names.append(holder.name)
+        return list(dict.fromkeys(names))
+
+    def _holds(self, text: str) -> bool:
+        try:
+            return bool(eval(text, dict(self._bound)))  # noqa: S307 - one of the conditions written here
+        except Exception:  # noqa: BLE001 - what cannot be asked any more has changed
+            return False
+
     def new(self) -> Instance:
         """Allocate one more set of buffers: for a first call, or one that comes while another runs."""
         return Instance(*self._program(**self.built.source.given))
@@ -74,7 +122,9 @@ class Entry:
         pool: list[Any] = []
         self._places = _places(built)
         lines, loads = self._arguments()
-        lines += self._loads(loads)
+        gate = bind(GATE.state)
+        lines += [f"gate = {gate}[0]", *self._loads(loads)]
+        lines += [f"if gate is None or {gate}[0] is not gate:", f"    return {bind(MISS)}"]
         changing = {(id(holder), key) for holder, key in (*built.rebound, *self._places.values())}
         self._conditions, self._whole = conditions(built.world, changing, bind)
         leaves = [p._node for p in built.parameters]

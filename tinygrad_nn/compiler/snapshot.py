@@ -120,8 +120,8 @@ class Snapshot:
                 raise _not_repeated(f"assigns to {name}.data or {name}.requires_grad")
             if type(node) is Leaf and node.grad is not grad:
                 raise GraphError(
-                    f"the function to compile changes {name}.grad itself: leave backward() and zero_grad() out of "
-                    f"it; the program runs the backward pass, and zero_grad() comes before the step"
+                    f"the function to compile (or another thread) changes {name}.grad: leave backward() and zero_grad "
+                    f"out of it; the program runs the backward pass, and zero_grad() comes before the step"
                 )
         for place, before in self._places:
             if place.get() is not before:
