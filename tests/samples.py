@@ -6,6 +6,7 @@ import inspect
 
 import tinygrad_nn as tn
 
+F = tn.functional
 LAYERS = [c for c in map(tn.nn.__dict__.get, tn.nn.__all__) if inspect.isclass(c) and issubclass(c, tn.nn.Module)]
 LOSS_LAYERS = [c for c in LAYERS if c.__name__.endswith("Loss")]
 PLAIN_LAYERS = [c for c in LAYERS if c not in LOSS_LAYERS and c is not tn.nn.Module]
@@ -34,3 +35,10 @@ def layer_sample(kind, rng, batch=6):
     channels = getattr(layer, "in_channels", getattr(layer, "num_features", 2))
     images = kind.__name__.endswith("2d")
     return layer, rng.standard_normal((batch, channels, 4, 5) if images else (batch, 5))
+
+
+def loss_sample(function):
+    """What a loss or its layer takes in place of scores (n, 3), and which target: "classes" or "numbers"."""
+    name = function.__name__.lower().replace("_", "").removesuffix("loss")
+    before = {"bce": F.sigmoid, "binarycrossentropy": F.sigmoid, "nll": F.log_softmax}.get(name, lambda scores: scores)
+    return before, "classes" if name in {"nll", "crossentropy"} else "numbers"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import LOSS_LAYERS, PLAIN_LAYERS, layer_sample
+from samples import LOSS_LAYERS, PLAIN_LAYERS, layer_sample, loss_sample
 
 import tinygrad_nn as tn
 from tinygrad_nn.compiler import compile  # noqa: A004
@@ -104,13 +104,18 @@ def test_every_layer(kind):
 
 @pytest.mark.parametrize("kind", LOSS_LAYERS)
 def test_every_loss_layer(kind):
-    data = classes if "Entropy" in kind.__name__ and "Binary" not in kind.__name__ else regression
-    both_ways(perceptron, data, lambda model, x, y: kind()(model(x), y))
+    before, target = loss_sample(kind)
+    data = classes if target == "classes" else regression
+    both_ways(perceptron, data, lambda model, x, y: kind()(before(model(x)), y))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss(loss):
-    both_ways(perceptron, regression, lambda model, x, y: loss(model(x), y))
+    before, target = loss_sample(loss)
+    for data in (
+        (classes, regression) if loss is F.cross_entropy else (classes,) if target == "classes" else (regression,)
+    ):
+        both_ways(perceptron, data, lambda model, x, y: loss(before(model(x)), y))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

@@ -173,6 +173,13 @@ def calls(rng, shape):
         yield f"cross_entropy, labels, {r}", lambda t, r=r: F.cross_entropy(t, labels, r), x
         yield f"cross_entropy, probabilities, {r}", lambda t, r=r: F.cross_entropy(t, probabilities, r), x
         yield f"cross_entropy, target, {r}", lambda t, r=r: F.cross_entropy(y, t, r), probabilities
+        yield f"l1_loss, {r}", lambda t, r=r: F.l1_loss(t, y, r), x
+        yield f"l1_loss, target, {r}", lambda t, r=r: F.l1_loss(y, t, r), x
+        yield f"huber_loss, {r}", lambda t, r=r: F.huber_loss(t, y, r), x
+        yield f"huber_loss, target, {r}", lambda t, r=r: F.huber_loss(y, t, r, 0.7), x
+        yield f"nll_loss, {r}", lambda t, r=r: F.nll_loss(t, labels, r), x
+        yield f"binary_cross_entropy, {r}", lambda t, r=r: F.binary_cross_entropy(t, probabilities, r), F.sigmoid(x)
+        yield f"binary_cross_entropy, target, {r}", lambda t, r=r: F.binary_cross_entropy(F.sigmoid(y), t, r), x
         yield f"bce, {r}", lambda t, r=r: F.binary_cross_entropy_with_logits(t, probabilities, r), x
         yield f"bce, target, {r}", lambda t, r=r: F.binary_cross_entropy_with_logits(y, t, r), probabilities
 
@@ -209,6 +216,9 @@ def test_integers_count_as_the_numbers_that_they_are(dtype):
         *((lambda t, f=f: f(t), x) for f in POINTWISE if f not in {F.relu, F.tanh}),  # NumPy's, which keep their dtype
         *((lambda t, f=f: f(t, y.astype(t.dtype)), x) for f in (F.mse_loss, F.half_squared_error)),
         (lambda t: F.binary_cross_entropy_with_logits(t, one_or_zero.astype(t.dtype)), x),
+        *((lambda t, f=f: f(t, y.astype(t.dtype)), x) for f in (F.l1_loss, F.huber_loss)),
+        (lambda t: F.binary_cross_entropy(t, one_or_zero.astype(t.dtype)), one_or_zero),
+        (lambda t: F.nll_loss(t, np.zeros(len(x), np.uint8)), x),
         (lambda t: F.cross_entropy(t, one_or_zero.astype(t.dtype)), x),
         (lambda t: F.cross_entropy(t, np.zeros(len(x), np.uint8)), x),
         (lambda t: F.dropout(t, 0.5, rng=np.random.default_rng(0)), x),
@@ -232,6 +242,10 @@ def test_float32_stays_float32_in_values_and_gradients(seed, shape):
         lambda t: F.mse_loss(t, y),
         lambda t: F.mse_loss(t, y.tolist()),
         lambda t: F.half_squared_error(t, y),
+        lambda t: F.l1_loss(t, y.tolist()),
+        lambda t: F.huber_loss(t, y, delta=0.3),
+        lambda t: F.binary_cross_entropy(F.sigmoid(t), p),
+        lambda t: F.nll_loss(t, labels),
         lambda t: F.cross_entropy(t, p),
         lambda t: F.cross_entropy(t, p.tolist()),
         lambda t: F.cross_entropy(t, labels),
@@ -251,8 +265,8 @@ def test_float32_stays_float32_in_values_and_gradients(seed, shape):
 def test_gradients_along_random_directions_equal_complex_step(seed, shape):
     rng = np.random.default_rng(seed)
     for name, function, x in calls(rng, shape):
-        if name.split(",")[0] in {"relu", "bce", "softplus"} and "target" not in name:
-            continue  # np.maximum has a kink, np.logaddexp takes no complex numbers
+        if name.split(",")[0] in {"relu", "bce", "softplus", "l1_loss"} and "bce, target" not in name:
+            continue  # kinks, and np.logaddexp and np.abs of complex numbers
         t, u = leaf(x), rng.standard_normal(shape)
         y = function(t)
         v = rng.standard_normal(y.shape)
@@ -274,6 +288,8 @@ def test_gradients_along_random_directions_equal_central_differences_in_long_dou
         h = np.longdouble(1e-6)
         if name in {"relu", "leaky_relu", "elu"}:
             u = np.where(abs(x) > 1e-4, u, 0)  # not across the kink
+        if name.startswith("binary_cross_entropy"):
+            h = np.longdouble(1e-9)  # steep near 0
         above, below = (function(x.astype(np.longdouble) + s * h * u) for s in (1, -1))
         slope = (above - below) / (2 * h)
         scale = np.sum(abs(v) * (abs(slope) + 1)) + np.sum(abs(t.grad * u))
@@ -365,7 +381,14 @@ def test_squared_errors_and_their_reductions(seed, shape):
     np.testing.assert_allclose(F.half_squared_error(x, y), 0.5 * math.fsum(each), rtol=1e-14)
 
 
-PAIRED = [F.mse_loss, F.half_squared_error, F.binary_cross_entropy_with_logits]
+PAIRED = [
+    F.mse_loss,
+    F.half_squared_error,
+    F.l1_loss,
+    F.huber_loss,
+    F.binary_cross_entropy,
+    F.binary_cross_entropy_with_logits,
+]
 
 
 @pytest.mark.parametrize("loss", PAIRED)
@@ -386,20 +409,58 @@ def test_losses_never_broadcast(loss, one, two):
 
 @pytest.mark.parametrize("loss", PAIRED)
 def test_targets_may_be_lists_and_keep_their_fractions(loss):
-    whole = np.array([1, 2])
+    whole = np.array([1, 0 if loss is F.binary_cross_entropy else 2])
     fractions = [0.5, 0.25]
     expected = loss(whole.astype(float), np.array(fractions))
     assert loss(whole, fractions) == expected
     assert loss(tn.Tensor(whole), fractions).item() == expected
-    assert loss([1.0, 2.0], fractions) == expected
-    assert loss(2.0, 0.5) == loss(np.array(2.0), np.array(0.5))
+    assert loss(whole.tolist(), fractions) == expected
+    assert loss(1.0, 0.5) == loss(np.array(1.0), np.array(0.5))
 
 
-@pytest.mark.parametrize("loss", [F.mse_loss, F.cross_entropy, F.binary_cross_entropy_with_logits])
+@pytest.mark.parametrize("loss", [loss for loss in (*PAIRED, F.cross_entropy) if loss is not F.half_squared_error])
 @pytest.mark.parametrize("reduction", ["avg", "", None, True])
 def test_unknown_reductions(loss, reduction):
     with pytest.raises(ArgumentError, match="is none of 'mean', 'sum', 'none'"):
         loss(np.zeros((2, 3)), np.zeros((2, 3)), reduction)
+
+
+# Absolute errors, Huber's loss
+
+
+def reduced(each, reduction):
+    return {"mean": np.mean, "sum": np.sum, "none": np.asarray}[reduction](each)
+
+
+@given(seed=seeds, shape=shapes, reduction=reductions, delta=st.sampled_from([0.1, 0.5, 1.0, 2.5]), spread=spreads)
+def test_absolute_and_huber_losses_are_their_formulas(seed, shape, reduction, delta, spread):
+    x, y = draw(seed, (2, *shape), spread)
+    e = abs(x - y)
+    np.testing.assert_allclose(F.l1_loss(x, y, reduction), reduced(e, reduction), rtol=1e-13)
+    huber = np.where(e <= delta, e * e / 2, delta * (e - delta / 2))
+    np.testing.assert_allclose(F.huber_loss(x, y, reduction, delta), reduced(huber, reduction), rtol=1e-12)
+    t = leaf(x)
+    loss = F.huber_loss(t, y, reduction, delta)
+    v = np.random.default_rng(seed).standard_normal(loss.shape)
+    loss.backward(v)
+    slope = np.clip(x - y, -delta, delta) * v / (e.size if reduction == "mean" else 1)
+    np.testing.assert_allclose(t.grad, slope, rtol=1e-11, atol=1e-14)
+
+
+def test_huber_and_absolute_loss_where_their_pieces_meet_and_far_out():
+    t = leaf(np.array([0.0, 2.0, -2.0, 1e300, -1e300]))
+    F.huber_loss(t, np.zeros(5), "sum", delta=2.0).backward()
+    assert t.grad.tolist() == [0, 2, -2, 2, -2]
+    t.zero_grad()
+    F.l1_loss(t, np.zeros(5), "sum").backward()
+    assert t.grad.tolist() == [0, 1, -1, 1, -1]
+
+
+@pytest.mark.parametrize("delta", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("loss", [tn.nn.HuberLoss, lambda **options: F.huber_loss(np.ones(1), np.ones(1), **options)])
+def test_huber_needs_a_positive_delta(loss, delta):
+    with pytest.raises(ArgumentError, match="delta > 0"):
+        loss(delta=delta)
 
 
 # Cross-entropy
@@ -498,7 +559,116 @@ def test_cross_entropy_of_a_single_row_and_of_images():
         F.cross_entropy(1.0, 0)
 
 
+@given(seed=seeds, shape=shapes, reduction=reductions)
+def test_nll_loss_after_log_softmax_is_the_cross_entropy(seed, shape, reduction):
+    rng = np.random.default_rng(seed)
+    x, labels = rng.standard_normal(shape), labels_for(rng, shape)
+    expected = F.cross_entropy(x, labels, reduction)
+    for target in (labels, labels.astype(np.uint8), labels.tolist()):
+        assert np.array_equal(F.nll_loss(F.log_softmax(x), target, reduction), expected)
+    for loss, scores in ((F.nll_loss, F.log_softmax(x)), (F.cross_entropy, x)):
+        assert np.array_equal(loss(scores, tn.Tensor(labels), reduction).numpy(), expected)
+    t = leaf(x)
+    loss = F.nll_loss(t, labels, reduction)
+    v = rng.standard_normal(loss.shape)
+    loss.backward(v)
+    rows = labels.size if reduction == "mean" else 1
+    np.testing.assert_allclose(t.grad, -one_hot(labels, shape[-1]) * v[..., None] / rows, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        ([0, 3], ArgumentError, "nll_loss takes class indices that lie from 0 to 2, got 0 to 3"),
+        ([0.0, 1.0], DTypeError, "are integers, got float64"),
+        ([[1, 0, 0], [0, 1, 0]], ShapeError, r"class indices \(\.\.\.\), got \(2, 3\) and \(2, 3\)"),
+        ([0], ShapeError, r"got \(2, 3\) and \(1,\)"),
+    ],
+)
+def test_targets_that_nll_loss_refuses(target, error, message):
+    for x in (draw(0, (2, 3)), leaf(draw(0, (2, 3)))):
+        with pytest.raises(error, match=message):
+            F.nll_loss(x, np.array(target))
+    with pytest.raises(ShapeError):
+        F.nll_loss(1.0, 0)
+
+
 # Binary cross-entropy
+
+
+@given(seed=seeds, shape=shapes, reduction=reductions)
+def test_binary_cross_entropy_of_probabilities_is_its_formula(seed, shape, reduction):
+    p, t = np.random.default_rng(seed).uniform(0.01, 0.99, (2, *shape))
+    each = -t * np.log(p) - (1 - t) * np.log(1 - p)
+    np.testing.assert_allclose(F.binary_cross_entropy(p, t, reduction), reduced(each, reduction), rtol=1e-12)
+    with_logits = F.binary_cross_entropy_with_logits(np.log(p / (1 - p)), t, reduction)
+    np.testing.assert_allclose(F.binary_cross_entropy(p, t, reduction), with_logits, rtol=1e-12)
+    x = leaf(p)
+    loss = F.binary_cross_entropy(x, t, reduction)
+    v = np.random.default_rng(seed).standard_normal(loss.shape)
+    loss.backward(v)
+    slope = (p - t) / (p * (1 - p)) * v / (p.size if reduction == "mean" else 1)
+    np.testing.assert_allclose(x.grad, slope, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_binary_cross_entropy_of_certain_probabilities(dtype):
+    p = leaf(np.array([0, 1, 0, 1, 1e-44, np.nan], dtype))
+    loss = F.binary_cross_entropy(p, np.array([0, 1, 1, 0, 1, 0], dtype), "none")
+    assert loss.data[:5].tolist() == [0, 0, 100, 100, 100]
+    assert np.isnan(loss.data[5])
+    loss.backward(np.ones(6, dtype))
+    assert p.grad[:5].tolist() == [1, -1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("p", [-1e-9, 1.5])
+def test_binary_cross_entropy_refuses_logits(p):
+    for x in (np.array([0.5, p]), leaf([0.5, p])):
+        with pytest.raises(ArgumentError, match=r"\(without _with_logits\) takes probabilities from 0 to 1, got"):
+            F.binary_cross_entropy(x, np.ones(2))
+    step = tn.compile(lambda x: F.binary_cross_entropy(x * weight, np.ones(2)))
+    weight = leaf(np.ones(2))
+    step(np.array([0.5, 0.5]))
+    with pytest.raises(ArgumentError, match="takes probabilities"):
+        step(np.array([0.5, p]))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@given(seed=seeds, shape=shapes)
+def test_losses_equal_pytorchs(reduction, seed, shape):
+    torch = pytest.importorskip("torch")
+    TF = torch.nn.functional
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((2, *shape))
+    p, q = F.sigmoid(x), F.sigmoid(y)
+    labels = labels_for(rng, shape)
+    rows = (-1, shape[-1])  # PyTorch has the classes on the second axis
+    shaped = labels.shape if reduction == "none" else ()
+    for ours, theirs, given_x in (
+        (lambda t: F.l1_loss(t, y, reduction), lambda t: TF.l1_loss(t, torch.tensor(y), reduction=reduction), x),
+        (
+            lambda t: F.huber_loss(t, y, reduction, 0.5),
+            lambda t: TF.huber_loss(t, torch.tensor(y), reduction=reduction, delta=0.5),
+            x,
+        ),
+        (
+            lambda t: F.binary_cross_entropy(t, q, reduction),
+            lambda t: TF.binary_cross_entropy(t, torch.tensor(q), reduction=reduction),
+            p,
+        ),
+        (
+            lambda t: F.nll_loss(t, labels, reduction),
+            lambda t: TF.nll_loss(t.reshape(rows), torch.tensor(labels.ravel()), reduction=reduction).reshape(shaped),
+            x,
+        ),
+    ):
+        a, b = leaf(given_x), torch.tensor(given_x, requires_grad=True)
+        loss, other = ours(a), theirs(b)
+        np.testing.assert_allclose(loss.numpy(), other.detach().numpy(), rtol=1e-12, atol=1e-14)
+        v = rng.standard_normal(loss.shape)
+        loss.backward(v)
+        other.backward(torch.tensor(v))
+        np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=1e-11, atol=1e-13)
 
 
 @given(seed=seeds, spread=st.sampled_from([1.0, 30.0, 700.0, 1e5]))

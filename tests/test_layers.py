@@ -207,6 +207,8 @@ def test_embedding_picks_rows_and_adds_up_their_gradients(seed, shape, padding):
         np.testing.assert_allclose(layer.weight.grad, sums, rtol=1e-12, atol=1e-14)
         w = tn.Tensor(expected, requires_grad=True)
         F.embedding(form, w, padding).backward(v)
+        picked = F.embedding(form, expected, padding)
+        assert np.array_equal(picked.numpy() if isinstance(form, tn.Tensor) else picked, expected[numbers])
         assert np.array_equal(w.grad, layer.weight.grad)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import LOSS_LAYERS
 
 import tinygrad_nn as tn
 from tinygrad_nn import nn
@@ -718,6 +719,12 @@ def test_losses_are_those_of_functional(reduction, seed):
     x, y = rng.standard_normal((2, 4, 3))
     labels = rng.integers(3, size=4)
     assert np.array_equal(nn.MSELoss(reduction)(x, y), F.mse_loss(x, y, reduction))
+    p = F.sigmoid(y)
+    assert np.array_equal(nn.L1Loss(reduction)(x, y), F.l1_loss(x, y, reduction))
+    assert np.array_equal(nn.HuberLoss(reduction, 0.3)(x, y), F.huber_loss(x, y, reduction, 0.3))
+    assert np.array_equal(nn.BCELoss(reduction)(p, p[::-1]), F.binary_cross_entropy(p, p[::-1], reduction))
+    assert np.array_equal(nn.BCEWithLogitsLoss(reduction)(x, p), F.binary_cross_entropy_with_logits(x, p, reduction))
+    assert np.array_equal(nn.NLLLoss(reduction)(x, labels), F.nll_loss(x, labels, reduction))
     assert np.array_equal(nn.CrossEntropyLoss(reduction)(x, labels), F.cross_entropy(x, labels, reduction))
     assert np.array_equal(nn.CrossEntropyLoss(reduction)(x, y), F.cross_entropy(x, y, reduction))
     t = tn.Tensor(x, requires_grad=True)
@@ -727,7 +734,7 @@ def test_losses_are_those_of_functional(reduction, seed):
     np.testing.assert_allclose(t.grad, expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("loss", [nn.MSELoss, nn.CrossEntropyLoss])
+@pytest.mark.parametrize("loss", LOSS_LAYERS)
 def test_losses_know_three_reductions(loss):
     with pytest.raises(ArgumentError, match="'avg' is none of 'mean', 'sum', 'none'"):
         loss("avg")

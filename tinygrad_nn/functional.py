@@ -11,15 +11,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinygrad_nn.checks import number
 from tinygrad_nn.conversion import as_lengths, check_generator
-from tinygrad_nn.derivatives.elementwise import relu, sigmoid
+from tinygrad_nn.derivatives.elementwise import bounded, relu, sigmoid
 from tinygrad_nn.derivatives.indexing import within
 from tinygrad_nn.derivatives.random import random_like
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
+from tinygrad_nn.tensor import Tensor
 from tinygrad_nn.transforms import stop_gradient
 
 __all__ = [
     "avg_pool2d",
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "conv2d",
     "cross_entropy",
@@ -28,12 +31,15 @@ __all__ = [
     "embedding",
     "gelu",
     "half_squared_error",
+    "huber_loss",
+    "l1_loss",
     "layer_norm",
     "leaky_relu",
     "log_softmax",
     "logsumexp",
     "max_pool2d",
     "mse_loss",
+    "nll_loss",
     "relu",
     "sigmoid",
     "silu",
@@ -294,7 +300,7 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Any:
         raise ShapeError(f"embedding takes a weight of shape (count, width), got {weight.shape}")
     indices = indices if hasattr(indices, "shape") else np.asarray(indices)
     numbers = _whole_numbers("embedding takes indices that", indices, weight.shape[0])
-    rows = weight[numbers]
+    rows = _picked(weight, (numbers,))
     if padding_idx is None:
         return rows
     if not -weight.shape[0] <= padding_idx < weight.shape[0]:
@@ -544,6 +550,48 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     return _reduce(np.square(prediction - target), reduction)
 
 
+def l1_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:
+    """Return the mean absolute error, mean(abs(prediction - target)) over all entries.
+
+    Parameters
+    ----------
+    prediction, target : arrays or Tensors of one shape
+        Where they are equal the gradient is 0.
+    reduction : {"mean", "sum", "none"}
+
+    Examples
+    --------
+    >>> float(l1_loss(np.array([1.0, 2.0]), np.array([0.0, 4.0])))
+    1.5
+    """
+    prediction, target = _pair("l1_loss", prediction, target)
+    return _reduce(np.abs(prediction - target), reduction)
+
+
+def huber_loss(prediction: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
+    """Return the mean of the Huber loss of e = prediction - target: e^2/2, from abs(e) = delta on a straight line.
+
+    The line is delta (abs(e) - delta/2), so that far errors pull no harder than delta (Huber, 1964).
+
+    Parameters
+    ----------
+    prediction, target : arrays or Tensors of one shape
+    reduction : {"mean", "sum", "none"}
+    delta : float
+        Where the straight line begins; positive.
+
+    Examples
+    --------
+    >>> huber_loss(np.array([0.5, -3.0]), np.array([0.0, 0.0]), "none")
+    array([0.125, 2.5  ])
+    """
+    delta = number("delta", delta, above=0)
+    prediction, target = _pair("huber_loss", prediction, target)
+    error = prediction - target
+    near = np.clip(error, -delta, delta)  # near (e - near/2) is both: e^2/2 here, the line there
+    return _reduce(near * (error - 0.5 * near), reduction)
+
+
 def half_squared_error(prediction: Any, target: Any) -> Any:
     """Return half the sum of squared errors, 1/2 sum((prediction - target)^2) over all entries.
 
@@ -589,7 +637,7 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean") -> Any:
     if target.shape == shape:
         losses = -(log_p * target).sum(axis=-1)
     elif target.shape == shape[:-1]:
-        losses = -log_p[_one_per_row(target, shape)]
+        losses = -_one_per_row("cross_entropy", log_p, target)
     else:
         raise ShapeError(
             f"cross_entropy with logits {shape} takes class indices of shape {shape[:-1]} or one-hot rows "
@@ -598,10 +646,77 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean") -> Any:
     return _reduce(losses, reduction)
 
 
-def _one_per_row(target: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
-    """The index that picks from each row of class scores the entry of its class."""
-    classes = _whole_numbers("cross_entropy takes class indices that", target, shape[-1])
-    return (*np.indices(shape[:-1], sparse=True), classes)
+def nll_loss(log_probabilities: Any, target: Any, reduction: str = "mean") -> Any:
+    """Return the negative log-likelihood of classes: -log_probabilities[class].
+
+    Parameters
+    ----------
+    log_probabilities : (..., classes) array or Tensor
+        What `log_softmax` gives; `cross_entropy` does both at once.
+    target : (...) integers
+        Class indices.
+    reduction : {"mean", "sum", "none"}
+        Over the rows: the mean divides by their number.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+        If the target has another shape, is not of integers, or names a class that does not exist.
+
+    Examples
+    --------
+    >>> log_p = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
+    >>> round(float(nll_loss(log_p, np.array([0, 1]))), 6)
+    0.458145
+    """
+    log_probabilities, target = _as_arrays(log_probabilities, target)
+    shape = log_probabilities.shape
+    if not shape or target.shape != shape[:-1]:
+        raise ShapeError(
+            f"nll_loss takes log-probabilities (..., classes) and class indices (...), got {shape} and {target.shape}"
+        )
+    return _reduce(-_one_per_row("nll_loss", log_probabilities, target), reduction)
+
+
+def _one_per_row(loss: str, rows: Any, target: Any) -> Any:
+    """The entry of its class from each row of class scores."""
+    classes = _whole_numbers(f"{loss} takes class indices that", target, rows.shape[-1])
+    return _picked(rows, (*np.indices(target.shape, sparse=True), classes))
+
+
+def _picked(values: Any, index: tuple[Any, ...]) -> Any:
+    """values[index], a Tensor if one of the two is."""
+    traced = isinstance(values, Tensor) or not any(isinstance(part, Tensor) for part in index)
+    return values[index] if traced else Tensor(values)[index]
+
+
+def binary_cross_entropy(probabilities: Any, target: Any, reduction: str = "mean") -> Any:
+    """Return the cross-entropy of independent yes/no probabilities: -t log p - (1 - t) log(1 - p).
+
+    Both logarithms are -100 at least, as in PyTorch, so that no loss is infinite.  Where that bound
+    holds the gradient is 0 (PyTorch: up to 1e12): train with `binary_cross_entropy_with_logits`.
+
+    Parameters
+    ----------
+    probabilities, target : arrays or Tensors of one shape
+        Numbers in [0, 1]: what a sigmoid gives, and what it should.
+    reduction : {"mean", "sum", "none"}
+
+    Raises
+    ------
+    ArgumentError
+        If a probability lies outside [0, 1]: logits were given.
+
+    Examples
+    --------
+    >>> binary_cross_entropy(np.array([0.5, 0.0]), np.array([1.0, 1.0]), "none").round(4)
+    array([  0.6931, 100.    ])
+    """
+    p, target = _pair("binary_cross_entropy", probabilities, target)
+    p = bounded(p, 0, 1, "binary_cross_entropy (without _with_logits) takes probabilities")
+    with np.errstate(divide="ignore"):  # log 0 is -inf, and then -100
+        yes, no = np.maximum(np.log(p), -100), np.maximum(np.log1p(-p), -100)
+    return _reduce(-(target * yes + (1 - target) * no), reduction)
 
 
 def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: str = "mean") -> Any:

@@ -206,6 +206,11 @@ def fix(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(function, [d.values(d.shape())])
 
 
+@domain(elementwise.bounded)
+def bounded(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(lambda x: function(x, -2, 2, "entries"), [d.values(d.shape(), -1.9, 1.9)])
+
+
 @domain(elementwise.stop_gradient)
 def stopped(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(function, [d.values(d.shape())])

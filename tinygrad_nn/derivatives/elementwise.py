@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.derivatives.table import numpy_row, own, unbroadcast
+from tinygrad_nn.errors import ArgumentError
 
 __all__ = ["relu", "sigmoid", "stop_gradient"]
 
@@ -263,6 +264,16 @@ keep_zero = own(
 
 # the same array under a new node: what a transform differentiates with respect to
 alias: Callable[..., Any] = own(lambda x: x, lambda g, _y, _x: g, name="alias", broadcasts=True)
+
+
+def _bounded(x: Any, low: float, high: float, what: str) -> Any:
+    """Return `x` as it is, if no entry lies outside [low, high]; what a program has to check at each call."""
+    if np.any((x.real < low) | (x.real > high)):
+        raise ArgumentError(f"{what} from {low} to {high}, got {x.real.min():.6g} to {x.real.max():.6g}")
+    return x
+
+
+bounded: Callable[..., Any] = own(_bounded, lambda g, _y, _x, low, high, what: g, name="bounded")
 
 # Choice
 

@@ -7,7 +7,7 @@ from tinygrad_nn.nn.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU
 from tinygrad_nn.nn.convolution import AvgPool2d, Conv2d, MaxPool2d
 from tinygrad_nn.nn.exchange import from_torch_state, to_torch_state
 from tinygrad_nn.nn.layers import Dropout, Embedding, Flatten, Linear, Sequential
-from tinygrad_nn.nn.losses import CrossEntropyLoss, MSELoss
+from tinygrad_nn.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss
 from tinygrad_nn.nn.module import Module, Parameter
 from tinygrad_nn.nn.normalization import BatchNorm1d, BatchNorm2d, LayerNorm
 
@@ -15,6 +15,8 @@ __all__ = [
     "ELU",
     "GELU",
     "AvgPool2d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
     "Conv2d",
@@ -22,12 +24,15 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "HuberLoss",
+    "L1Loss",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MSELoss",
     "MaxPool2d",
     "Module",
+    "NLLLoss",
     "Parameter",
     "ReLU",
     "Sequential",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_nn import functional
+from tinygrad_nn.checks import number
 from tinygrad_nn.errors import ArgumentError
 from tinygrad_nn.nn.module import Module
 
-__all__ = ["CrossEntropyLoss", "MSELoss"]
+__all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss", "NLLLoss"]
 
 
 class _Loss(Module):
@@ -38,3 +39,51 @@ class CrossEntropyLoss(_Loss):
     def forward(self, logits: Any, target: Any) -> Any:
         """Compare logits (n, classes) with class indices (n,) or one-hot rows (n, classes)."""
         return functional.cross_entropy(logits, target, self.reduction)
+
+
+class L1Loss(_Loss):
+    """The mean absolute error, `tn.functional.l1_loss`."""
+
+    def forward(self, prediction: Any, target: Any) -> Any:
+        """Compare a prediction with a target of the same shape."""
+        return functional.l1_loss(prediction, target, self.reduction)
+
+
+class HuberLoss(_Loss):
+    """Squared errors near 0 and absolute ones from `delta` on, `tn.functional.huber_loss`."""
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.delta = number("delta", delta, above=0)
+
+    def forward(self, prediction: Any, target: Any) -> Any:
+        """Compare a prediction with a target of the same shape."""
+        return functional.huber_loss(prediction, target, self.reduction, self.delta)
+
+    def extra_repr(self) -> str:
+        """The reduction, if it is not the mean, and delta."""
+        return ", ".join(filter(None, [super().extra_repr(), f"delta={self.delta}"]))
+
+
+class BCELoss(_Loss):
+    """The cross-entropy of yes/no probabilities, `tn.functional.binary_cross_entropy`."""
+
+    def forward(self, probabilities: Any, target: Any) -> Any:
+        """Compare probabilities with targets in [0, 1], of one shape."""
+        return functional.binary_cross_entropy(probabilities, target, self.reduction)
+
+
+class BCEWithLogitsLoss(_Loss):
+    """The cross-entropy of yes/no scores, `tn.functional.binary_cross_entropy_with_logits`."""
+
+    def forward(self, logits: Any, target: Any) -> Any:
+        """Compare logits with targets in [0, 1], of one shape."""
+        return functional.binary_cross_entropy_with_logits(logits, target, self.reduction)
+
+
+class NLLLoss(_Loss):
+    """The negative log-likelihood of classes, `tn.functional.nll_loss`."""
+
+    def forward(self, log_probabilities: Any, target: Any) -> Any:
+        """Compare log-probabilities (..., classes) with class indices (...)."""
+        return functional.nll_loss(log_probabilities, target, self.reduction)
