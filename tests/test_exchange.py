@@ -107,6 +107,27 @@ def test_a_pytorch_mlp_there_and_back():
     exchange(torch, ours, theirs, (7, 8))
 
 
+def test_a_pytorch_cnn_there_and_back():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
+
+    def build(home):
+        return home.Sequential(
+            home.Conv2d(1, 4, 3, padding=1),
+            home.BatchNorm2d(4),
+            home.ReLU(),
+            home.MaxPool2d(2),
+            home.Conv2d(4, 6, 3, stride=2, bias=False),
+            home.AvgPool2d(2),
+            home.Flatten(),
+            home.Linear(24, 5),
+        )
+
+    theirs, ours = build(torch.nn), build(nn)
+    theirs(torch.randn(9, 1, 20, 20))  # moves the running statistics
+    exchange(torch, ours, theirs, (3, 1, 20, 20))
+
+
 def test_what_numpy_cannot_read_of_pytorch_is_named():
     torch = pytest.importorskip("torch")
     state = torch.nn.Sequential(torch.nn.Linear(2, 2)).bfloat16().state_dict()
