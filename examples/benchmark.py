@@ -66,10 +66,11 @@ def measure(work: Workload, names: list[str], seconds: float) -> dict[str, float
         except Exception as error:  # noqa: BLE001 - another library's failure leaves it out
             print(f"  {name}: {type(error).__name__}: {str(error)[:90]}", file=sys.stderr)
     rounds: dict[str, list[float]] = {name: [] for name in steps}
-    counts = {name: max(1, int(0.001 / max(_time(step, 1), 1e-7))) for name, step in steps.items()}
+    counts = {name: max(1, int(0.02 / max(_time(step, 5), 1e-7))) for name, step in steps.items()}
     begin = time.perf_counter()
     while time.perf_counter() - begin < seconds or len(rounds["compiled"]) < 5:
         for name, step in steps.items():
+            step()  # caches warm up
             rounds[name].append(_time(step, counts[name]))
     return {name: median(times) * 1e6 for name, times in rounds.items()}
 

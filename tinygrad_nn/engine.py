@@ -54,8 +54,8 @@ class Node(Blank):
     def __init__(
         self,
         row: Row,
-        parents: tuple[Any, ...] | None,
-        args: tuple[Any, ...],
+        parents: Sequence[Any] | None,
+        args: Sequence[Any],
         kwargs: dict[str, Any],
         y: Any,
         like: Any,
@@ -262,25 +262,17 @@ def touch(leaf: Leaf, data: Any) -> None:
 def record(
     row: Row, args: list[Any], kwargs: dict[str, Any], parents: list[Any], wanted: int, y: Any, pullback: Any
 ) -> Node:
-    """Make the node of one call; `wanted` are the arguments that need a gradient, as bits."""
+    """Make the node of one call; `wanted` are the arguments that need a gradient, as bits, below a last one."""
     if row.pullback:
-        return Node(row, tuple(parents), (pullback,), kwargs, None, y)
-    n = len(args)
-    keep_y, keep = row.kept.get((wanted, n)) or row.keeps(wanted, n)
-    # spelled out for one and two arguments: this runs once for every operation
-    if n == 1:
-        held: tuple[Any, ...] = (args[0] if keep[0] else parents[0],)
-    elif n == 2:
-        a, b = args
-        held = (
-            a if keep[0] else parents[0] or _blank(a),
-            b if keep[1] else parents[1] or _blank(b),
-        )
-    else:
-        held = tuple([a if k else p or _blank(a) for a, k, p in zip(args, keep, parents, strict=True)])
+        return Node(row, parents, (pullback,), kwargs, None, y)
+    keep_y, unread = row.kept.get(wanted) or row.keeps(wanted)
+    if unread:
+        args = args.copy()
+        for k in unread:
+            args[k] = parents[k] or _blank(args[k])
     if type(y) is tuple:
-        return Node(row, tuple(parents), held, kwargs, y, _Outputs)
-    return Node(row, tuple(parents), held, kwargs, y if keep_y else None, y)
+        return Node(row, parents, args, kwargs, y, _Outputs)
+    return Node(row, parents, args, kwargs, y if keep_y else None, y)
 
 
 def _blank(a: Any) -> Any:
@@ -378,11 +370,19 @@ def walk(
     tape = current_recording()
     with np.errstate(all="ignore"):  # an infinite slope is an answer; the forward has warned where NumPy does
         _visit(
-            nodes, useful, grads, borrowed, results, release, targets, wrap, tape if isinstance(tape, Tape) else None
+            nodes,
+            None if targets is None else useful,
+            grads,
+            borrowed,
+            results,
+            release,
+            targets,
+            wrap,
+            tape if isinstance(tape, Tape) else None,
         )
     results.update(grads if targets is None else {key: g for key, g in grads.items() if key in targets})
     for key, part in results.items():
-        if key in borrowed or isinstance(part, np.generic) or part.dtype != key.dtype:
+        if key in borrowed or part.dtype is not key.dtype or isinstance(part, np.generic):
             results[key] = _settled(part, key, wrap)
     return results
 
@@ -398,7 +398,7 @@ def _settled(part: Any, key: Any, wrap: Any) -> Any:
 
 def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on stays in one piece
     nodes: list[Node],
-    useful: set[Any],
+    useful: set[Any] | None,
     grads: dict[Any, Any],
     borrowed: set[Any],
     results: dict[Any, Any],
@@ -416,7 +416,7 @@ def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on sta
             continue
         if targets is not None and node in targets:
             results[node] = g
-        row, parents = node.row, node.parents or ()
+        row, parents, kwargs = node.row, node.parents or (), node.kwargs
         if row is PICK:
             _put(grads, parents[0], node.args[0], g)
             continue
@@ -425,13 +425,18 @@ def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on sta
         args, y = (node.args, node.y) if wrap is None else _wrapped(node, wrap)
         if y is None:
             y = node
-        parts = None if row.plain else _parts(node, g, y, args)
         rules: Sequence[Any] = row.rules
+        parts = None if row.plain else _parts(node, g, y, args)
+        broadcasts, shape = row.broadcasts, node.shape
         for k, parent in enumerate(parents):
-            if parent is None or parent not in useful:
+            if parent is None or (useful is not None and parent not in useful):
                 continue
-            part = rules[k](g, y, *args, **node.kwargs) if parts is None else parts[k]
-            shape = node.shape if row.broadcasts else parent.shape
+            if parts is not None:
+                part = parts[k]
+            else:
+                part = rules[k](g, y, *args, **kwargs) if kwargs else rules[k](g, y, *args)
+            if not broadcasts:
+                shape = parent.shape
             try:
                 if part.shape != shape or part.dtype is not parent.dtype:
                     part = _fit(part, shape, node, k, parent)
@@ -439,7 +444,7 @@ def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on sta
                 if part is None and row.pullback:
                     continue
                 raise _misfit(part, shape, node, k) from None
-            if row.broadcasts:
+            if broadcasts:
                 if selected:
                     part = keep_zero(part, g)
                 if shape != parent.shape:

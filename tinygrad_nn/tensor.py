@@ -459,7 +459,8 @@ def upstream_for(y: Tensor, gradient: Any) -> Any:
                 f"backward() starts from one number, this Tensor has shape {y.shape}: take .sum() or .mean(), "
                 f"or pass gradient=, an array of that shape"
             )
-        return np.ones(y.shape, y.dtype) if type(y._array) is _ndarray else np.ones_like(y._array)
+        array = y._array
+        return np.array(1, array.dtype).reshape(array.shape) if type(array) is _ndarray else np.ones_like(array)
     g = gradient._array if isinstance(gradient, Tensor) else as_array(gradient, None)
     if g.shape != y.shape:
         raise ShapeError(f"gradient= has shape {g.shape}, the Tensor {y.shape}: they must be equal")
@@ -489,7 +490,7 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
         wanted &= row.active
         parents = [p if wanted >> i & 1 else None for i, p in enumerate(parents)]
     try:
-        y = row.kernel(*arrays, **kwargs)
+        y = row.kernel(*arrays, **kwargs) if kwargs else row.kernel(*arrays)
     except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise (kernel_error(row.name, tuple(arrays), error) if row.own else error) from None
     pullback = None
@@ -507,10 +508,10 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
     tensor._node = None
     if recording is True:
         if wanted:
-            tensor._node = record(row, arrays, kwargs, parents, wanted, y, pullback)
+            tensor._node = record(row, arrays, kwargs, parents, wanted | bit, y, pullback)
     elif recording:
         if wanted and recording.gradients:
-            tensor._node = record(row, arrays, kwargs, parents, wanted, y, pullback)
+            tensor._node = record(row, arrays, kwargs, parents, wanted | bit, y, pullback)
         recording.add(row, tuple(arrays), kwargs, y, tensor._node)
     return tensor
 
@@ -519,7 +520,9 @@ def _apply_several(row: Row, arrays: list[Any], kwargs: dict[str, Any], parents:
     """The rest of `apply` for a kernel with several outputs: one node, and a pick for each output."""
     values = tuple(np.asarray(value) if isinstance(value, np.generic) else value for value in y)
     recording = current_recording()
-    node = record(row, arrays, kwargs, parents, wanted, values, None) if wanted and records_gradients() else None
+    node = None
+    if wanted and records_gradients():
+        node = record(row, arrays, kwargs, parents, wanted | 1 << len(arrays), values, None)
     nodes = [node and record_pick(node, k, value) for k, value in enumerate(values)]
     if recording is not True and recording:
         recording.add(row, tuple(arrays), kwargs, values, node)

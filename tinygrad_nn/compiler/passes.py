@@ -222,10 +222,10 @@ def unneeded_clips(program: Program) -> bool:
         if not (op.function is np.multiply and op.kind == "ufunc" and op.args[0] is op.args[1] and op.backward):
             continue
         reciprocal = makers.get(op.args[0])
-        if reciprocal is None or reciprocal.function is not np.divide or not is_number(reciprocal.args[0], 1):
+        if reciprocal is None or reciprocal.function is not np.reciprocal:
             continue
-        cosh = makers.get(reciprocal.args[1])
-        if cosh is None or cosh.function is not np.cosh or uses[op.args[0]] > 2 or uses[reciprocal.args[1]] > 1:
+        cosh = makers.get(reciprocal.args[0])
+        if cosh is None or cosh.function is not np.cosh or uses[op.args[0]] > 2 or uses[reciprocal.args[0]] > 1:
             continue
         x = cosh.args[0]
         while (limit := makers.get(x)) is not None and limit.function in (np.maximum, np.minimum):

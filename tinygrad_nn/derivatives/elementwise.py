@@ -167,7 +167,7 @@ elementwise(np.arctanh, lambda g, _y, x: g / ((1 - x) * (1 + x)), note="inf at -
 def _tanh(g: Any, _y: Any, x: Any) -> Any:
     # 1 - y*y rounds to 0 from |x| = 19 on; 1/cosh is right as far as cosh does not overflow
     limit = log_max(x.dtype)
-    r = 1 / np.cosh(x.clip(-limit, limit))
+    r = np.reciprocal(np.cosh(x.clip(-limit, limit)))
     return g * (r * r)
 
 

@@ -125,7 +125,7 @@ class Row:
         self.own = own
         self.plain = not (variadic or pullback)
         self.note = note
-        self.kept: dict[tuple[int, int], tuple[bool, tuple[bool, ...]]] = {}
+        self.kept: dict[int, tuple[bool, tuple[int, ...]]] = {}
 
     def __repr__(self) -> str:
         return f"<Row {self.name}>"
@@ -167,22 +167,23 @@ class Row:
             return slice(0, None)
         return slice(0, len(self.rules))
 
-    def keeps(self, wanted: int, count: int) -> tuple[bool, tuple[bool, ...]]:
-        """Whether the result, and which of `count` arguments, the rules for `wanted` arguments read."""
+    def keeps(self, wanted: int) -> tuple[bool, tuple[int, ...]]:
+        """Whether the rules for the `wanted` arguments read the result, and which arguments they do not read.
+
+        `wanted` has a bit for each argument that needs a gradient, and one bit above all arguments.
+        """
         y = False
-        args = [False] * count
+        unread = set(range(wanted.bit_length() - 1))
         for i, rule in enumerate(self.rules):
             if rule is None or not (self.variadic or wanted >> i & 1):
                 continue
             positional, _, rest = _parameters(rule)
             y = y or not positional[1].startswith("_")
             names = positional[self.lead :]
-            for k in range(count):
-                name = names[k] if k < len(names) else rest or "_"
-                args[k] = args[k] or not name.startswith("_")
-        kept = (y, tuple(args))
+            unread -= {k for k in unread if not (names[k] if k < len(names) else rest or "_").startswith("_")}
+        kept = (y, tuple(sorted(unread)))
         if not self.variadic:
-            self.kept[wanted, count] = kept
+            self.kept[wanted] = kept
         return kept
 
     def positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -436,7 +437,8 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     if extra < 0:
         raise ShapeError(f"a gradient of shape {g.shape} cannot be summed to the larger shape {shape}")
     if extra:
-        g = g.sum(axis=tuple(range(extra)))
+        # over one axis of an array by the ufunc's own method: a bias's gradient in half the time
+        g = np.add.reduce(g) if extra == 1 and type(g) is np.ndarray else g.sum(axis=tuple(range(extra)))
     axes = [i for i, n in enumerate(shape) if n == 1 != g.shape[i]]
     return g.sum(axis=tuple(axes), keepdims=True) if axes else g
 
