@@ -220,7 +220,7 @@ def _kind(a: Any) -> str:
     return str(values[~np.isfinite(values)][0])
 
 
-def _ranges(args: tuple[Any, ...]) -> str:
+def _ranges(args: Any) -> str:
     return "".join(
         f"  argument {k}: {_range(a)}\n" for k, a in enumerate(args) if isinstance(a, (np.ndarray, float, int))
     )

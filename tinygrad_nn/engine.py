@@ -370,15 +370,7 @@ def walk(
     tape = current_recording()
     with np.errstate(all="ignore"):  # an infinite slope is an answer; the forward has warned where NumPy does
         _visit(
-            nodes,
-            None if targets is None else useful,
-            grads,
-            borrowed,
-            results,
-            release,
-            targets,
-            wrap,
-            tape if isinstance(tape, Tape) else None,
+            nodes, useful, grads, borrowed, results, release, targets, wrap, tape if isinstance(tape, Tape) else None
         )
     results.update(grads if targets is None else {key: g for key, g in grads.items() if key in targets})
     for key, part in results.items():
@@ -398,7 +390,7 @@ def _settled(part: Any, key: Any, wrap: Any) -> Any:
 
 def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on stays in one piece
     nodes: list[Node],
-    useful: set[Any] | None,
+    useful: set[Any],
     grads: dict[Any, Any],
     borrowed: set[Any],
     results: dict[Any, Any],
@@ -427,16 +419,12 @@ def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on sta
             y = node
         rules: Sequence[Any] = row.rules
         parts = None if row.plain else _parts(node, g, y, args)
-        broadcasts, shape = row.broadcasts, node.shape
+        broadcasts = row.broadcasts
         for k, parent in enumerate(parents):
-            if parent is None or (useful is not None and parent not in useful):
+            if parent is None or (targets is not None and parent not in useful):
                 continue
-            if parts is not None:
-                part = parts[k]
-            else:
-                part = rules[k](g, y, *args, **kwargs) if kwargs else rules[k](g, y, *args)
-            if not broadcasts:
-                shape = parent.shape
+            part = rules[k](g, y, *args, **kwargs) if parts is None else parts[k]
+            shape = node.shape if broadcasts else parent.shape
             try:
                 if part.shape != shape or part.dtype is not parent.dtype:
                     part = _fit(part, shape, node, k, parent)
@@ -493,7 +481,7 @@ def _wrapped(node: Node, wrap: Callable[[Any, Any], Any]) -> tuple[tuple[Any, ..
     return args, None if node.y is None else wrap(node.y, node)
 
 
-def _parts(node: Node, g: Any, y: Any, args: tuple[Any, ...]) -> Sequence[Any]:
+def _parts(node: Node, g: Any, y: Any, args: Sequence[Any]) -> Sequence[Any]:
     """The gradients for all arguments at once, of the rows that have one rule, or one pullback, for all."""
     row = node.row
     if row.pullback:
