@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import tinygrad_nn as tn
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, StateError
-from tinygrad_nn.optim import SGD, Adam, AdamW, Optimizer
+from tinygrad_nn.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 seeds = st.integers(0, 2**32 - 1)
 shapes = st.lists(st.integers(1, 4), max_size=3).map(tuple)
@@ -26,15 +26,19 @@ ADAM = {
     "eps": st.floats(1e-10, 1e-2),
 }
 MOMENTUM = {"lr": rates, "momentum": st.floats(0.1, 0.95), "weight_decay": decays}
+RMS = {"lr": rates, "alpha": st.floats(0.5, 0.99), "eps": st.floats(1e-10, 1e-2)}
 OPTIMIZERS = {
     "SGD": (SGD, {"lr": rates, "weight_decay": decays}),
     "momentum": (SGD, MOMENTUM),
     "nesterov": (SGD, {**MOMENTUM, "nesterov": st.just(True)}),
+    "RMSprop": (RMSprop, RMS),
+    "RMSprop, all": (RMSprop, {**RMS, "momentum": st.floats(0.1, 0.95), "centered": st.just(True)}),
     "Adam": (Adam, ADAM),  # its weight decay has a test of its own: the sign of g + decay * w may hang on one bit
     "AdamW": (AdamW, {**ADAM, "weight_decay": decays}),
 }
 DEFAULTS = {
     SGD: {"lr": 0.001, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
+    RMSprop: {"lr": 0.01, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0, "centered": False},
     Adam: {"lr": 0.001, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0},
     AdamW: {"lr": 0.001, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01},
 }
@@ -55,7 +59,7 @@ def faded(history, rate):
 def published(kind, w, gradients, options):
     """The weights after a list of gradients, None where a step had none, and the length of the way."""
     o = {**DEFAULTS[kind], **options}
-    w, way, history = w.astype(np.longdouble), abs(w), []
+    w, way, history, scaled = w.astype(np.longdouble), abs(w), [], []
     for gradient in gradients:
         if gradient is None:
             continue
@@ -67,6 +71,12 @@ def published(kind, w, gradients, options):
             velocity = faded(history, o["momentum"])
             step = g + o["momentum"] * velocity if o["nesterov"] else velocity
             change = o["lr"] * step
+        elif kind is RMSprop:
+            square = (1 - np.longdouble(o["alpha"])) * faded([past**2 for past in history], o["alpha"])
+            if o["centered"]:
+                square = square - ((1 - np.longdouble(o["alpha"])) * faded(history, o["alpha"])) ** 2
+            scaled.append(g / (np.sqrt(square) + o["eps"]))
+            change = o["lr"] * faded(scaled, o["momentum"])
         else:
             b1, b2 = (np.longdouble(b) for b in o["betas"])
             t = len(history)
@@ -140,12 +150,14 @@ def test_float32_stays_float32(name, data, seed, shape):
     assert all(a.dtype == np.float32 and a.shape == shape for a in arrays)
 
 
+@pytest.mark.parametrize("name", ["Adam", "RMSprop"])
 @given(data=st.data(), seed=seeds, shape=shapes, decay=st.floats(1e-3, 0.5))
-def test_the_weight_decay_of_adam_is_added_to_the_gradient(data, seed, shape, decay):
+def test_the_weight_decay_is_added_to_the_gradient(name, data, seed, shape, decay):
+    kind = OPTIMIZERS[name][0]
     rng = np.random.default_rng(seed)
-    options = options_of(data, "Adam")
+    options = options_of(data, name)
     p, q = (leaf(np.random.default_rng(seed), shape) for _ in range(2))
-    one, two = Adam([p], **options, weight_decay=decay), Adam([q], **options)
+    one, two = kind([p], **options, weight_decay=decay), kind([q], **options)
     for g in some_gradients(rng, shape, 20):
         run(two, [q], [[np.array(g + decay * q.data)]])
         run(one, [p], [[g]])
@@ -158,6 +170,15 @@ def test_default_options_are_pytorchs_and_lr_0_001(kind):
     (group,) = kind([p]).param_groups
     assert {k: v for k, v in group.items() if k != "params"} == DEFAULTS[kind]
     assert group["params"] == [p]
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9])
+def test_a_constant_gradient_leaves_rmsprop_finite_where_rounding_makes_its_variance_negative(alpha):
+    p = tn.Tensor(np.zeros(50), requires_grad=True)
+    g = np.random.default_rng(0).standard_normal(50)
+    run(RMSprop([p], lr=1e-9, alpha=alpha, centered=True), [p], [[g] * 200])
+    assert np.all(np.isfinite(p.data))
+    assert np.all(np.sign(p.data) == -np.sign(g))
 
 
 def test_the_first_step_of_adam_is_lr_times_the_sign_whatever_the_scale():

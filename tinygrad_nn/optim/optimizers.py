@@ -13,7 +13,9 @@ from tinygrad_nn.engine import touch
 from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
 from tinygrad_nn.tensor import Tensor
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
+
+_OF_SCHEDULES = {"initial_lr"}  # what a schedule puts into a group, before or after the state is loaded
 
 
 @functools.lru_cache(maxsize=256)
@@ -147,7 +149,7 @@ class Optimizer:
         if ours != theirs:
             raise StateError(f"the state is of parameter groups {theirs}, this optimizer has {ours}")
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
-            if set(group) != set(saved):
+            if set(group) - _OF_SCHEDULES != set(saved) - _OF_SCHEDULES:
                 raise StateError(
                     f"the state has the options {sorted(saved)}, {type(self).__name__} has {sorted(group)}"
                 )
@@ -222,6 +224,71 @@ class SGD(Optimizer):
             grad = grad + momentum * velocity if group["nesterov"] else velocity
         rate = _number(float(group["lr"]), data.dtype)
         np.subtract(data, np.multiply(grad, rate, self.spare(data)), data)
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton, 2012): steps scaled by a running mean of the squared gradient.
+
+    s = alpha s + (1 - alpha) dW^2, W -= lr dW / (sqrt(s) + eps).  With ``centered``, s - m^2 takes
+    the place of s, where m = alpha m + (1 - alpha) dW (Graves, 2013).  With ``momentum``,
+    v = momentum v + dW / (sqrt(s) + eps) and W -= lr v.  ``weight_decay`` adds weight_decay * W to dW.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        options = {"alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(params, {"lr": lr, **options, "centered": centered})
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ArgumentError if an option of a group is out of range."""
+        super().check(group)
+        self.check_range("alpha", group["alpha"], 1)
+        self.check_range("momentum", group["momentum"], 1)
+        if not group["eps"]:
+            raise ArgumentError(f"{type(self).__name__} needs eps > 0, got {group['eps']}")
+        self.check_range("eps", group["eps"], float("inf"))
+
+    def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Take one step along the scaled gradient."""
+        alpha, momentum = float(group["alpha"]), float(group["momentum"])
+        if group["weight_decay"]:
+            grad = grad + float(group["weight_decay"]) * data
+        for name, used in (("square_avg", True), ("grad_avg", group["centered"]), ("momentum_buffer", momentum)):
+            if used and name not in state:
+                state[name] = np.zeros_like(data)
+        spare, mean_square = self.spare(data), state["square_avg"]
+        mean_square *= alpha
+        np.multiply(grad, grad, out=spare)
+        spare *= 1 - alpha
+        mean_square += spare
+        if group["centered"]:
+            mean = state["grad_avg"]
+            mean *= alpha
+            mean += np.multiply(grad, 1 - alpha, out=spare)
+            np.multiply(mean, mean, out=spare)
+            np.subtract(mean_square, spare, out=spare)
+            np.maximum(spare, 0, out=spare)  # below 0 by rounding, where the gradient hardly changes
+            np.sqrt(spare, out=spare)
+        else:
+            np.sqrt(mean_square, out=spare)
+        spare += float(group["eps"])
+        np.divide(grad, spare, out=spare)
+        if momentum:
+            velocity = state["momentum_buffer"]
+            velocity *= momentum
+            velocity += spare
+            np.copyto(spare, velocity)
+        spare *= float(group["lr"])
+        data -= spare
 
 
 class Adam(Optimizer):
