@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
-from domains import DOMAINS, Draw, linalg
+from domains import DOMAINS, Draw, linalg, name_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +42,7 @@ def hessian(function, x):
     return np.reshape(rows, (x.size, x.size))
 
 
-@pytest.mark.parametrize("function", LINALG, ids=lambda f: f"{f.__module__}.{f.__name__}")
+@pytest.mark.parametrize("function", LINALG, ids=name_of)
 @settings(max_examples=8)
 @given(data=st.data())
 def test_float32_stays_float32_inside_the_rules_and_at_second_order(function, data):

@@ -144,14 +144,14 @@ class Machine(RuleBasedStateMachine):
     @rule(target=values, a=values, name=st.sampled_from(sorted(SHAPING)))
     def shaping(self, a, name):
         forward = SHAPING[name]
-        array = np.asarray(forward(a.array))
-        assume(array.size <= 12)
+        array, tensor = np.asarray(forward(a.array)), forward(a.tensor)
+        assume(array.size <= 12 and tensor is not a.tensor)
         jacobians = {}
         for leaf, j in a.jacobians.items():
             columns = j.reshape(*a.array.shape, -1)
             parts = [np.asarray(forward(columns[..., k])) for k in range(columns.shape[-1])]
             jacobians[leaf] = np.stack(parts, axis=-1).reshape(array.shape + leaf.array.shape)
-        return self.made(forward(a.tensor), array, jacobians, [a])
+        return self.made(tensor, array, jacobians, [a])
 
     @rule(target=values, a=values)
     def detach(self, a):

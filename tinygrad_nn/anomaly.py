@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-import zlib
 from typing import Any
 
 import numpy as np
@@ -164,6 +163,8 @@ class _Watch(Tape):
 def _checksum(a: Any) -> int | None:
     if not isinstance(a, np.ndarray):
         return None
+    import zlib  # noqa: PLC0415 - only who looks for writes waits for it
+
     flat = a if a.flags.c_contiguous else a.T if a.flags.f_contiguous else a.copy()
     return zlib.crc32(flat.reshape(-1).view(np.uint8).data)
 

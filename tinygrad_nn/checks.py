@@ -12,7 +12,18 @@ import numpy as np
 
 from tinygrad_nn.errors import ArgumentError, BoundsError, DTypeError, ShapeError, TinygradError
 
-__all__ = ["choice", "dtype_of", "flag", "function_of", "kernel_error", "number", "numbers", "path_of", "whole"]
+__all__ = [
+    "axes_of",
+    "choice",
+    "dtype_of",
+    "flag",
+    "function_of",
+    "kernel_error",
+    "number",
+    "numbers",
+    "path_of",
+    "whole",
+]
 
 
 def _told(value: Any) -> str:
@@ -90,6 +101,15 @@ def numbers(name: str, value: Any) -> Any:
     if value.dtype.kind not in "fiubc":
         raise DTypeError(f"{name} takes arrays of numbers, got {_told(value)} of {value.dtype}")
     return value
+
+
+def axes_of(name: str, value: Any, ndim: int) -> tuple[int, ...]:
+    """Return an axis, or a tuple of different axes, as a tuple of numbers from 0 to ndim - 1."""
+    axes = value if isinstance(value, (tuple, list)) else (value,)
+    found = [whole(name, axis, least=-ndim, most=ndim - 1) % ndim for axis in axes] if ndim else []
+    if len(found) < len(axes) or len(set(found)) < len(found):
+        raise ArgumentError(f"{name}={_told(value)} must be different axes of an array with {ndim}")
+    return tuple(found)
 
 
 def choice(name: str, value: Any, options: tuple[str, ...]) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
 
-from tinygrad_nn.checks import dtype_of, flag, path_of, whole
+from tinygrad_nn.checks import axes_of, dtype_of, flag, path_of, whole
 from tinygrad_nn.errors import ArgumentError, DTypeError, FileFormatError, ShapeError
 
 __all__ = [
@@ -60,10 +59,7 @@ def _as_numbers(values: ArrayLike) -> Array:
 class _Scaler:
     def __init__(self, values: ArrayLike, axis: Axis = None) -> None:
         array = _as_numbers(values)
-        try:
-            axes = None if axis is None else normalize_axis_tuple(axis, array.ndim)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ArgumentError(f"{axis=} does not fit values of shape {array.shape}: {error}") from error
+        axes = None if axis is None else axes_of("axis", axis, array.ndim)
         self.shape = None if axes is None else tuple(-1 if i in axes else n for i, n in enumerate(array.shape))
         # Integers would wrap around in max - min, and float32 and float16 lose digits in long sums.
         wide = np.result_type(array.dtype, np.float64)

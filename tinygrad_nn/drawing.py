@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +32,13 @@ _STYLES = {
     "constant": ', style="filled,dashed", fillcolor="#ffffff"',
     "note": ", shape=plaintext, style=solid",
 }
+
+
+def _program() -> str | None:
+    """The path of Graphviz's program, None where it is not installed."""
+    import shutil  # noqa: PLC0415 - only who draws waits for it
+
+    return shutil.which("dot")
 
 
 class Drawing:
@@ -83,12 +89,12 @@ class Drawing:
 
     def _repr_svg_(self) -> str | None:
         # None sends a notebook on to the repr
-        return self.svg() if shutil.which("dot") else None
+        return self.svg() if _program() else None
 
     def _render(self, form: str) -> bytes:
         import subprocess  # noqa: PLC0415 - only who renders waits for it
 
-        program = shutil.which("dot")
+        program = _program()
         if program is None:
             raise ArgumentError(
                 "pictures need Graphviz's program dot (https://graphviz.org/download, or apt install graphviz, brew "

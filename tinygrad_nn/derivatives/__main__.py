@@ -58,7 +58,7 @@ def _lines(members: list[Row], longer: dict[str, str]) -> Iterator[str]:
 def room_of(row: Row) -> str:
     """The module of the table in which a row stands."""
     functions = [rule for rule in row.rules if rule is not None]
-    if not functions and "tinygrad_nn" in row.kernel.__module__:
+    if not functions and "tinygrad_nn" in getattr(row.kernel, "__module__", ""):
         functions = [row.kernel]
     return str(functions[0].__module__.split(".")[-1]) if functions else "elementwise"
 

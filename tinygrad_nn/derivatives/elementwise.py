@@ -386,4 +386,4 @@ for _ufunc in (*_COMPARISONS, *_LOGIC, np.floor_divide):
     elementwise(_ufunc, None, None, note="no gradient flows")
 for _round in (np.round, np.around):
     numpy_row(_round, None, note="no gradient flows")
-numpy_row(np.fix, None, note="no gradient flows")
+numpy_row(np.fix, None, kernel=lambda x, /: np.trunc(x), note="no gradient flows")

@@ -100,8 +100,15 @@ def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 # Order: positions have no gradient, and picking by them has
 
 
-def _argsort(a: Any, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None) -> Any:
-    return np.argsort(a, axis, kind) if stable is None else np.argsort(a, axis, stable=stable)
+def _argsort(
+    a: Any, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None, descending: bool | None = None
+) -> Any:
+    return np.argsort(a, axis, **_given(kind=kind, stable=stable, descending=descending))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that a call gives: `descending` is for NumPy from 2.5 on only."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _argpartition(a: Any, kth: Any, axis: int | None = -1) -> Any:
@@ -120,9 +127,11 @@ numpy_row(np.flatnonzero, None)
 
 
 @composition(np.sort)
-def _sort(a: Any, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None) -> Any:
+def _sort(
+    a: Any, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None, descending: bool | None = None
+) -> Any:
     a, axis = (a.reshape(-1), 0) if axis is None else (a, axis)
-    return _take_along_axis(a, np.argsort(a, axis, kind, stable=stable), axis)
+    return _take_along_axis(a, np.argsort(a, axis, **_given(kind=kind, stable=stable, descending=descending)), axis)
 
 
 @composition(np.partition)

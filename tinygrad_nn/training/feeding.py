@@ -14,7 +14,7 @@ from tinygrad_nn.tensor import Tensor
 __all__ = ["Batch", "Source", "from_arrays", "from_batches", "is_arrays", "nested", "pairs", "sources"]
 
 BATCH_SIZE = 32
-Generator: TypeAlias = np.random.Generator
+Generator: TypeAlias = "np.random.Generator"  # a name only: np.random is loaded by who uses it
 
 
 class Batch(NamedTuple):
