@@ -12,7 +12,6 @@ The first 1,000 training images and the 10,000 test images of MNIST come with th
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from _common import Parser, progress, whole
+from _common import Parser, whole
 
 import tinygrad_nn as tn
 from tinygrad_nn import functional, nn
@@ -71,50 +70,22 @@ def gradient_sizes(network: nn.Sequential, loss: Callable[..., Any], x: np.ndarr
     return sizes
 
 
-def train(
-    network: nn.Sequential,
-    optimizer: tn.optim.Optimizer,
-    loss: Callable[..., Any],
-    loader: tn.data.batches,
-    epochs: int,
-    label: str,
-) -> tuple[list[float], float]:
-    """Train; return the mean error of each epoch, taken before each step, and the seconds."""
-    errors = []
-    begin = time.perf_counter()
-    for _ in progress(range(epochs), label):
-        total = 0.0
-        for x, target in loader:
-            error = loss(network(x), target)
-            optimizer.zero_grad()
-            error.backward()
-            optimizer.step()
-            total += error.item()
-        errors.append(total / len(loader))
-    return errors, time.perf_counter() - begin
-
-
-def evaluate(network: nn.Sequential, images: np.ndarray, labels: np.ndarray) -> tn.metrics.ClassificationReport:
-    """Classify images and compare with their labels."""
-    with tn.no_grad():
-        return tn.metrics.classification_report(labels, network(images))
-
-
 def learn(
     network: nn.Sequential,
     optimizer: tn.optim.Optimizer,
     loss: Callable[..., Any],
     loader: tn.data.batches,
     epochs: int,
-    label: str,
     some: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
 ) -> Result:
     """Train a network, take the gradients for some images before and after, and test it."""
     before = gradient_sizes(network, loss, *some)
-    errors, seconds = train(network, optimizer, loss, loader, epochs, label)
+    history = tn.fit(network, loader, loss=loss, optimizer=optimizer, epochs=epochs)
     gradients = [before, gradient_sizes(network, loss, *some)]
-    return Result(errors, seconds, evaluate(network, *test), network, test[0], gradients)
+    images, labels = test
+    report = tn.metrics.classification_report(labels, tn.predict(network, images, batch_size=1000))
+    return Result(history["loss"], sum(history["seconds"]), report, network, images, gradients)
 
 
 # B2, B3, B4: gradient descent, image by image
@@ -143,7 +114,7 @@ def run_notebook(name: str, mnist: tn.data.Mnist, epochs: int, seeds: range) -> 
         )
         optimizer = tn.optim.SGD(network.parameters(), lr=0.1)
         test = test_images, mnist.test_labels
-        return learn(network, optimizer, functional.mse_loss, loader, epochs, f"{name}, seed {seed}", some, test)
+        return learn(network, optimizer, functional.mse_loss, loader, epochs, some, test)
 
     return show(one, seeds)
 
@@ -199,7 +170,7 @@ def run_modern(mnist: tn.data.Mnist, epochs: int, seeds: range) -> list[Result]:
         optimizer = tn.optim.Adam(network.parameters(), lr=0.001)
         loader = tn.data.batches(images, mnist.train_labels, batch_size=32, rng=rng)
         test = test_images, mnist.test_labels
-        return learn(network, optimizer, functional.cross_entropy, loader, epochs, f"modern, seed {seed}", some, test)
+        return learn(network, optimizer, functional.cross_entropy, loader, epochs, some, test)
 
     return show(one, seeds)
 

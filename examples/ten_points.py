@@ -70,19 +70,17 @@ def sigmoid_network(hidden: int, seed: int) -> nn.Sequential:
     )
 
 
-def train(network: nn.Sequential, epochs: int, label: str = "training") -> None:
+def train(network: nn.Sequential, epochs: int) -> None:
     """Take a step of gradient descent for each point in turn.
 
     Of networks side by side the errors add up, so that each gets the gradient of its own error.
     """
+
+    def error(output: Any, target: np.ndarray) -> Any:
+        return functional.half_squared_error(output, np.broadcast_to(target, output.shape))
+
     optimizer = tn.optim.SGD(network.parameters(), lr=0.5)
-    for _ in progress(range(epochs), label):
-        for x, target in tn.data.batches(POINTS, TARGETS, batch_size=1):
-            output = network(x)
-            error = functional.half_squared_error(output, np.broadcast_to(target, output.shape))
-            optimizer.zero_grad()
-            error.backward()
-            optimizer.step()
+    tn.fit(network, POINTS, TARGETS, loss=error, optimizer=optimizer, epochs=epochs, batch_size=1)
 
 
 def train_by_hand(network: nn.Sequential, epochs: int, *, slip: bool = False) -> np.ndarray:
@@ -142,9 +140,9 @@ def show_gradient_descent(seed: int, count: int) -> tuple[float, float]:
     begin = time.perf_counter()
     for name, hidden in (("A1", 2), ("A2", 3)):
         networks = side_by_side([sigmoid_network(hidden, k) for k in range(count)])
-        train(networks, 40, name)
+        train(networks, 40)
         learned[name] = predict(networks)
-        train(networks, 160, name)
+        train(networks, 160)
         row(name, learned[name], predict(networks))
     seconds = time.perf_counter() - begin
     for slip in (False, True):
@@ -171,15 +169,15 @@ def a3_network(seed: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(2, 3, **draw, rng=rng), nn.Sigmoid(), nn.Linear(3, 2, **draw, rng=rng))
 
 
-def train_adam(network: nn.Sequential, epochs: int, lr: float, label: str = "Adam") -> None:
-    """Take ``epochs`` steps of Adam on the mean squared error over all points."""
+def train_adam(network: nn.Sequential, epochs: int, lr: float) -> None:
+    """Take ``epochs`` steps of Adam on the mean squared error over all points, of each network side by side."""
+
+    def error(output: Any, target: np.ndarray) -> Any:
+        squares = functional.mse_loss(output, np.broadcast_to(target, output.shape), "none")
+        return squares.mean(axis=(-2, -1)).sum()  # the mean of each network, the sum over networks
+
     optimizer = tn.optim.Adam(network.parameters(), lr=lr)
-    for _ in progress(range(epochs), label):
-        output = network(POINTS)
-        squares = functional.mse_loss(output, np.broadcast_to(TARGETS, output.shape), "none")
-        optimizer.zero_grad()
-        squares.mean(axis=(-2, -1)).sum().backward()  # the mean of each network, the sum over networks
-        optimizer.step()
+    tn.fit(network, POINTS, TARGETS, loss=error, optimizer=optimizer, epochs=epochs, batch_size=len(POINTS))
 
 
 def mean_error(outputs: np.ndarray) -> Any:
@@ -187,37 +185,32 @@ def mean_error(outputs: np.ndarray) -> Any:
     return np.square(outputs - TARGETS).mean(axis=(-2, -1))
 
 
-def summary(network: nn.Sequential, inputs: int) -> str:
-    """Describe the layers: kind, shape of the output, number of parameters."""
-    lines = [f"  {'layer':10}{'output shape':>14}{'parameters':>12}"]
-    x, total = np.zeros((1, inputs)), 0
-    for layer in network:
-        x = layer(x)
-        size = sum(p.size for p in layer.parameters())
-        lines.append(f"  {type(layer).__name__:10}{f'(None, {x.shape[1]})':>14}{size:12d}")
-        total += size
-    return "\n".join([*lines, f"  {'total':24}{total:12d}"])
-
-
 def show_adam(seed: int, count: int) -> float:
     """Show A3 for one seed and what helps it over ``count`` seeds; return the seconds of one training."""
     print("\nA3: Dense(3, sigmoid), Dense(2, linear), mean squared error, Adam, all points at once\n")
     network = a3_network(seed)
-    print(summary(network, 2))
-    before = predict(network)
-    begin = time.perf_counter()
-    train_adam(network, 200, 0.001)
-    seconds = time.perf_counter() - begin
-    after = predict(network)
+    print(tn.summary(network, (2,)))
+    before = tn.evaluate(network, POINTS, TARGETS, loss=functional.mse_loss, metrics=[tn.metrics.accuracy])
+    history = tn.fit(
+        network,
+        POINTS,
+        TARGETS,
+        loss=functional.mse_loss,
+        optimizer=tn.optim.Adam(network.parameters(), lr=0.001),
+        epochs=200,
+        batch_size=len(POINTS),
+    )
+    after = tn.evaluate(network, POINTS, TARGETS, loss=functional.mse_loss, metrics=[tn.metrics.accuracy])
+    seconds = sum(history["seconds"])
     print(
-        f"\n  Seed {seed}, lr 0.001, 200 epochs in {seconds:.3f} s: error {mean_error(before):.3f} -> "
-        f"{mean_error(after):.3f}, accuracy {accuracy(before):.1f} -> {accuracy(after):.1f}"
+        f"\n  Seed {seed}, lr 0.001, 200 epochs in {seconds:.3f} s: error {before['loss']:.3f} -> "
+        f"{after['loss']:.3f}, accuracy {before['accuracy']:.1f} -> {after['accuracy']:.1f}"
     )
     title = f"Seeds 0 to {count - 1}"
     print(f"\n  {title:22}{'accuracy 1.0':>18}{'accuracy 0.5':>15}{'median error':>15}")
     for lr, epochs in ((0.001, 200), (0.001, 2000), (0.01, 200), (0.1, 200)):
         networks = side_by_side([a3_network(k) for k in range(count)])
-        train_adam(networks, epochs, lr, f"A3, lr {lr}")
+        train_adam(networks, epochs, lr)
         outputs = predict(networks)
         right, half = (np.sum(accuracy(outputs) == share) for share in (1, 0.5))
         name = f"lr {lr}, {epochs} epochs"

@@ -19,8 +19,9 @@ __all__ = ["Metrics", "Step", "as_arrays", "check_module", "measure", "named_met
 
 Metrics: TypeAlias = Mapping[str, Callable[..., Any]] | Iterable[Callable[..., Any]] | None
 
-PAYS_AFTER = 64
-"""Recording costs about as much as so many steps, so a batch shape must have come that often."""
+PAYS_AFTER = 128
+"""Recording is paid back by about so many compiled steps, of small and large networks alike; a shape that has come
+as often as that may well come as often again."""
 RECORDINGS = 3
 """A shape that has to be recorded more often, since what the loss reads keeps changing, does not pay."""
 
