@@ -134,7 +134,7 @@ def _check_members(infos: list[Any], max_bytes: int) -> dict[str, Any]:
     total = sum(info.file_size * (WEIGHT if name == STRUCTURE else 1) for name, info in members.items())
     if total > max_bytes:
         raise FileFormatError(
-            f"what it holds takes {total} bytes, more than {max_bytes=}; give a larger one if you trust it"
+            f"what it holds may take {total} bytes, more than {max_bytes=}; give a larger one if you trust it"
         )
     return members
 
@@ -173,7 +173,7 @@ def _array(name: str, content: bytes) -> Array:
     if not holds(dtype):
         raise FileFormatError(f"{name!r} holds {str(dtype)[:80]}, not numbers or bools; nothing is unpickled")
     size, start = dtype.itemsize * math.prod(shape), stream.tell()
-    if min(shape, default=0) < 0 or size != len(content) - start:
+    if size != len(content) - start:
         raise FileFormatError(
             f"{name!r} has {len(content) - start} bytes, which is not shape {str(shape)[:80]} of {dtype}"
         )

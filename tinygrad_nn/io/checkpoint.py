@@ -36,13 +36,14 @@ def save(path: str | os.PathLike[str], /, **parts: Any) -> None:
     **parts
         Each is one of
 
-        - an object with ``state_dict()`` (Module, optimizer, schedule): its state;
+        - an object with ``state_dict()`` (Module, optimizer, schedule): its state, which is parameters and buffers of
+          a Module, without the Generators of its layers: save those beside it;
         - a NumPy Generator: where it stands;
         - a Tensor or array of numbers or bools, a number, text, None, or dicts, lists and tuples of these.
 
         Everything comes back exactly: dtypes, byte order, memory order, NaN with its bits, integers of any size,
         tuples as tuples, NumPy's numbers as NumPy's; Tensors come back as arrays.  ``.safetensors`` keeps the
-        values in C order, and has no other byte order, long doubles or complex128.  Long doubles (``np.longdouble``)
+        values in C order, and has no checksums, other byte orders, long doubles or complex128.  Long doubles (``np.longdouble``)
         differ between machines, and are read only where they are the same; all else is portable.
 
     Raises
@@ -119,6 +120,8 @@ def load(path: str | os.PathLike[str], /, *, max_bytes: int | None = None, **par
         For a part that is missing, or whose names, shapes or dtypes are others.
     DTypeError
         For a part that cannot be restored in place: leave it out, to have it returned.
+    OSError
+        As Python raises it, if there is no such file.
 
     Examples
     --------
@@ -217,8 +220,8 @@ def _check_target(key: str, part: Any) -> None:
         return
     if type(part) is not np.ndarray:
         raise DTypeError(
-            f"{key} is a {type(part).__name__}, which cannot be restored in place; that can objects with state_dict "
-            f"and load_state_dict, Generators, leaf Tensors and arrays.  Leave it out, and it is returned"
+            f"{key} ({type(part).__name__}) cannot be restored in place, as objects with state_dict and "
+            f"load_state_dict, Generators, leaf Tensors and arrays can: leave it out, and it is returned"
         )
     if not part.flags.writeable:
         raise DTypeError(f"{key} is a read-only array, which cannot be restored in place: leave it out")
