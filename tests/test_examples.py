@@ -248,3 +248,88 @@ def test_mnist_image_by_image_equals_the_formulas(load, capsys):
     for W, b in layers:
         predicted = np.tanh(predicted @ W + b)
     assert result.report.accuracy == tn.metrics.accuracy(mnist.test_labels, predicted)
+
+
+# Layers of one's own, and convolutions
+
+
+def test_custom_layers_are_checked_and_learn(tmp_path):
+    done = run("custom_layers", "--quick", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"(\d) gradients checked", done.stdout) == ["5", "7", "9"]
+    assert len(re.findall(r"right 0\.\d{3} -> [01]\.\d{3}", done.stdout)) == 4
+    assert list(tmp_path.iterdir()) == []
+    assert done.stdout.isascii()
+
+
+def test_attention_learns_to_reverse_and_the_cell_to_remember(load):
+    example = load("custom_layers")
+    for model, task, data, steps in (
+        (example.Reverser, (tn.functional.cross_entropy, example.right_tokens), example.mirrored, 150),
+        (
+            example.Memory,
+            (tn.functional.binary_cross_entropy_with_logits, example.right_signs),
+            example.first_signs,
+            300,
+        ),
+    ):
+        rng = np.random.default_rng(0)
+        sizes = (10, 8) if model is example.Reverser else (16,)
+        before, after = example.learn(model(*sizes, rng), *task, data(rng), steps, "training")
+        assert before < 0.65
+        assert after > 0.85
+
+
+class Chosen:
+    """Gives for angle, scale and shifts what is asked for."""
+
+    def __init__(self, angle=0.0, scale=1.0, down=0.0, across=0.0):
+        self.values = iter([angle, scale, np.array([down, across])[:, None, None, None]])
+
+    def uniform(self, low, high, size):
+        value = next(self.values)
+        assert np.all((low <= value) & (value <= high))
+        return np.broadcast_to(value, size)
+
+
+def test_images_are_turned_scaled_and_shifted(load):
+    moved = load("cnn").moved
+    images = np.random.default_rng(0).random((3, 7, 7)).astype(np.float32)
+    assert np.array_equal(moved(images, Chosen()), images)
+    expected = np.zeros_like(images)
+    expected[:, :-2, 1:] = images[:, 2:, :-1]
+    np.testing.assert_allclose(moved(images, Chosen(down=2.0, across=-1.0)), expected)
+    half = np.pad(images, ((0, 0), (0, 0), (0, 1)))
+    half = (half[:, :, 1:] + half[:, :, :-1]) / 2
+    np.testing.assert_allclose(moved(images, Chosen(across=0.5)), half, rtol=1e-6)
+    ramp = np.broadcast_to(np.arange(7.0) - 3, (1, 7, 7)).copy()  # brighter to the right
+    inner = (0, slice(2, 5), slice(2, 5))
+    np.testing.assert_allclose(moved(ramp, Chosen(scale=1.1))[inner], ramp[inner] / 1.1, atol=1e-12)
+    i, j = np.mgrid[-3:4, -3:4]
+    turned = np.sin(np.radians(15)) * i + np.cos(np.radians(15)) * j
+    np.testing.assert_allclose(moved(ramp, Chosen(angle=15.0))[inner], turned[inner[1:]], atol=1e-12)
+
+
+def test_cnn_quick_run(tmp_path):
+    plots = ["--plots", "pictures"] if importlib.util.find_spec("matplotlib") else []
+    done = run("cnn", "--quick", *plots, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "moved at random" in done.stdout
+    assert done.stdout.isascii()
+    assert [file.name for file in tmp_path.rglob("*.png")] == ["cnn_errors.png"] * bool(plots)
+
+
+def test_cnn_learns_from_moved_images(load):
+    example = load("cnn")
+    mnist = tn.data.load_mnist_subset()
+    network, history = example.train(mnist, 0, 8, augment=True)
+    images = (mnist.test_images[:2000, None] / 255).astype(np.float32)
+    assert tn.metrics.accuracy(mnist.test_labels[:2000], tn.predict(network, images, batch_size=500)) >= 0.85
+    assert history["loss"][-1] < history["loss"][0] / 2
+
+
+@pytest.mark.parametrize("script", ["custom_layers", "cnn"])
+def test_help_of_layers(script, tmp_path):
+    done = run(script, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert all(option in done.stdout for option in ("--seed", "--quick"))
