@@ -43,8 +43,8 @@ def save(path: str | os.PathLike[str], /, **parts: Any) -> None:
 
         Everything comes back exactly: dtypes, byte order, memory order, NaN with its bits, integers of any size,
         tuples as tuples, NumPy's numbers as NumPy's; Tensors come back as arrays.  ``.safetensors`` keeps the
-        values in C order, and has no checksums, other byte orders, long doubles or complex128.  Long doubles (``np.longdouble``)
-        differ between machines, and are read only where they are the same; all else is portable.
+        values in C order, and has no checksums, other byte orders, long doubles or complex128.  Long doubles
+        (``np.longdouble``) differ between machines, and are read only where they are the same; all else is portable.
 
     Raises
     ------
