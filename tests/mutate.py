@@ -49,6 +49,7 @@ import test_laws  # after the path to it
 
 from tinygrad_nn import derivatives
 from tinygrad_nn.derivatives import table
+from tinygrad_nn.testing.mutants import Change, Edits, is_text, parameters_of
 
 ROOMS = ("elementwise", "reductions", "shaping", "indexing", "linalg", "matrices", "decompositions", "calculus")
 MODULES = {room: getattr(derivatives, room) for room in ROOMS}
@@ -706,7 +707,7 @@ EXPLAINED += [
 
 
 @dataclass
-class Mutant:
+class Mutant(Change):
     """One changed expression: where it stands, and how the line reads before and after."""
 
     room: str
@@ -714,10 +715,6 @@ class Mutant:
     where: str  # the function, or the row for a lambda
     before: str
     after: str
-    parent: Any
-    field: str
-    index: int | None
-    new: Any
     code: int | None  # the first line of the function around it, None at the top of the module
     top: tuple[int, int]  # the lines of the statement at the top of the module
     names: frozenset[str] = frozenset()  # what a statement at the top gives a value to
@@ -726,67 +723,8 @@ class Mutant:
     def place(self) -> str:
         return f"tinygrad_nn/derivatives/{self.room}.py:{self.line}"
 
-    @contextlib.contextmanager
-    def planted(self) -> Iterator[None]:
-        """Change the syntax tree for a while."""
-        held = getattr(self.parent, self.field)
-        if self.index is None:
-            setattr(self.parent, self.field, self.new)
-        else:
-            setattr(self.parent, self.field, [*held[: self.index], *self.new, *held[self.index + 1 :]])
-        try:
-            yield
-        finally:
-            setattr(self.parent, self.field, held)
 
-
-BINARY: dict[type, tuple[type, ...]] = {
-    ast.Add: (ast.Sub,),
-    ast.Sub: (ast.Add,),
-    ast.Mult: (ast.Div,),
-    ast.Div: (ast.Mult,),
-    ast.FloorDiv: (ast.Mult,),
-    ast.Mod: (ast.Mult,),
-    ast.Pow: (ast.Mult,),
-    ast.BitAnd: (ast.BitOr,),
-    ast.BitOr: (ast.BitAnd,),
-}
-COMPARE: dict[type, tuple[type, ...]] = {
-    ast.Lt: (ast.LtE, ast.Gt),
-    ast.LtE: (ast.Lt, ast.Gt),
-    ast.Gt: (ast.GtE, ast.Lt),
-    ast.GtE: (ast.Gt, ast.Lt),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-}
-_PAIRS = (
-    ("sin", "cos"),
-    ("sinh", "cosh"),
-    ("exp", "log"),
-    ("max", "min"),
-    ("maximum", "minimum"),
-    ("any", "all"),
-    ("zeros", "ones"),
-    ("sum", "prod"),
-    ("cumsum", "cumprod"),
-    ("isnan", "isfinite"),
-    ("tril", "triu"),
-    ("less", "greater"),
-    ("sqrt", "square"),
-    ("rint", "floor"),
-    ("abs", "sign"),
-    ("hsplit", "vsplit"),
-    ("argsort", "argpartition"),
-)
-NAMES = {a: b for one, other in _PAIRS for a, b in ((one, other), (other, one))}
-TEXTS = {"C": "F", "F": "C", "left": "right", "right": "left", "L": "U", "U": "L", "full": "valid", "fro": "nuc"}
-UNTOUCHED_KEYWORDS = {"name", "note", "strict"}
-CONVERSIONS = {"list", "tuple", "int", "float", "plain", "own", "composition"}
-NEUTRAL = {(ast.Mult, 1), (ast.Add, 0), (ast.Pow, 1)}
+UNTOUCHED_KEYWORDS = frozenset({"name", "note", "strict"})
 AXES = {"axis", "axis1", "axis2", "axisa", "axisb", "axisc"}
 
 
@@ -794,64 +732,32 @@ def _expression(text: str) -> Any:
     return ast.parse(text, mode="eval").body
 
 
-def _parameters(function: Any) -> list[str]:
-    """The names that a function's arguments go by, without flags and texts."""
-    arguments = function.args
-    return [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
-
-
-class Planter:
+class Planter(Edits):
     """Walks through a room and yields its mutants."""
 
+    untouched_keywords = UNTOUCHED_KEYWORDS
+
     def __init__(self, room: str, tree: ast.Module) -> None:
+        super().__init__(tree)
         self.room = room
-        self.stack: list[Any] = [tree]
         self.tree = tree
 
     def mutants(self) -> Iterator[Mutant]:
         seen: Counter[tuple[Any, ...]] = Counter()
         for statement in self.tree.body:
-            if isinstance(statement, ast.Import | ast.ImportFrom) or self._is_text(statement):
+            if isinstance(statement, ast.Import | ast.ImportFrom) or is_text(statement):
                 continue
             if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
                 continue
-            for mutant in self._visit(statement, self.tree, "body", self.tree.body.index(statement)):
+            for change in self.walk(statement, self.tree, "body", self.tree.body.index(statement)):
+                mutant = self._made(change)
                 key = (id(mutant.code), mutant.where, mutant.before, mutant.after)
                 if mutant.before != mutant.after and not seen[key]:
                     seen[key] += 1
                     yield mutant
 
-    @staticmethod
-    def _is_text(node: Any) -> bool:
-        return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-    def _visit(self, node: Any, parent: Any, name: str, index: int | None) -> Iterator[Mutant]:
-        if isinstance(node, ast.Raise) or self._is_text(node):
-            return
-        if isinstance(node, ast.If) and all(isinstance(s, ast.Raise) for s in node.body):
-            for i, below in enumerate(node.orelse):
-                yield from self._visit_below(node, "orelse", i, below)
-            return
-        if isinstance(node, ast.keyword) and node.arg in UNTOUCHED_KEYWORDS:
-            return
-        for new in self._changes(node, parent, name):
-            yield self._made(node, parent, name, index, new)
-        for key, value in ast.iter_fields(node):
-            if key in ("annotation", "returns", "decorator_list", "targets", "target", "ctx", "op", "ops"):
-                if key != "decorator_list":
-                    continue
-                continue
-            for i, below in enumerate(value) if isinstance(value, list) else ((None, value),):
-                if isinstance(below, ast.AST):
-                    yield from self._visit_below(node, key, i, below)
-
-    def _visit_below(self, node: Any, key: str, i: int | None, below: Any) -> Iterator[Mutant]:
-        self.stack.append(node)
-        yield from self._visit(below, node, key, i)
-        self.stack.pop()
-
-    def _made(self, node: Any, parent: Any, name: str, index: int | None, new: Any) -> Mutant:
-        new = new if isinstance(new, list) else [new]
+    def _made(self, change: Change) -> Mutant:
+        node, parent, new = change.node, change.parent, change.new
         around = [*self.stack, node]
         unit = next(n for n in reversed(around) if isinstance(n, ast.Lambda | ast.stmt | ast.Module))
         if unit is node and not isinstance(node, ast.Lambda):  # the statement itself is replaced
@@ -873,21 +779,22 @@ class Planter:
                 where = ast.unparse(top.target)
         names = frozenset(n.id for n in ast.walk(top) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
         mutant = Mutant(
+            node,
+            parent,
+            change.field,
+            change.index,
+            new,
             self.room,
             getattr(node, "lineno", parent.lineno if hasattr(parent, "lineno") else 0),
             where,
             self._text(unit, node, None),
             "",
-            parent,
-            name,
-            index,
-            new if index is not None else new[0],
             code,
             (top.lineno, top.end_lineno),
             names if code is None else frozenset(),
         )
         with mutant.planted():
-            mutant.after = self._text(unit, node, new)
+            mutant.after = self._text(unit, node, new if isinstance(new, list) else [new])
         return mutant
 
     @staticmethod
@@ -903,73 +810,12 @@ class Planter:
             return ast.unparse(unit).split(":\n")[0]
         return ast.unparse(unit)
 
-    # The changes
-
-    def _changes(self, node: Any, parent: Any, name: str) -> Iterator[Any]:
-        visit = getattr(self, f"_on_{type(node).__name__.lower()}", None)
-        if visit is not None:
-            yield from visit(node, parent, name)
-
-    def _on_binop(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        for kind in BINARY.get(type(node.op), ()):
-            if not (isinstance(node.right, ast.Constant) and (type(node.op), node.right.value) in NEUTRAL):
-                yield ast.BinOp(node.left, kind(), node.right)
-        yield node.left
-        yield node.right
-        if isinstance(node.op, ast.MatMult | ast.Sub | ast.Div | ast.Pow):
-            yield ast.BinOp(node.right, node.op, node.left)
-
-    def _on_augassign(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        for kind in BINARY.get(type(node.op), ()):
-            yield ast.AugAssign(node.target, kind(), node.value)
-        if isinstance(node.target, ast.Subscript):
-            yield ast.Assign([node.target], node.value, lineno=node.lineno)
-        yield ast.Pass()
-
-    def _on_compare(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        for i, op in enumerate(node.ops):
-            for kind in COMPARE[type(op)]:
-                yield ast.Compare(node.left, [*node.ops[:i], kind(), *node.ops[i + 1 :]], node.comparators)
-
-    def _on_boolop(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        yield ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
-        for i in range(len(node.values)):
-            rest = [*node.values[:i], *node.values[i + 1 :]]
-            yield rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest)
-
-    def _on_unaryop(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        yield node.operand
-
-    def _on_constant(self, node: Any, parent: Any, _name: str) -> Iterator[Any]:
-        value = node.value
-        if isinstance(value, bool):
-            yield ast.Constant(not value)
-        elif isinstance(value, int):
-            if not (isinstance(parent, ast.UnaryOp) and value == 1):  # -2 for -1 is much the same in NumPy
-                yield ast.Constant(value + 1)
-            yield ast.UnaryOp(ast.USub(), ast.Constant(1)) if value == 0 else ast.Constant(value - 1)
-        elif isinstance(value, float):
-            yield ast.Constant(value + 1)
-        elif isinstance(value, str) and value in TEXTS:
-            yield ast.Constant(TEXTS[value])
-
-    def _on_name(self, node: Any, parent: Any, name: str) -> Iterator[Any]:
-        if not isinstance(node.ctx, ast.Load):
-            return
-        if isinstance(parent, ast.Call) and name == "func":
-            if node.id in NAMES:
-                yield ast.Name(NAMES[node.id], ast.Load())
-            return
+    def on_name(self, node: Any, parent: Any, name: str) -> Iterator[Any]:
+        yield from super().on_name(node, parent, name)
         function = next((f for f in reversed(self.stack) if isinstance(f, ast.FunctionDef | ast.Lambda)), None)
-        if function is None:
+        if not isinstance(node.ctx, ast.Load) or (isinstance(parent, ast.Call) and name == "func") or function is None:
             return
-        parameters = _parameters(function)
-        if node.id in parameters:
-            at = parameters.index(node.id)
-            for step in (1, -1):
-                other = parameters[(at + step) % len(parameters)]
-                if other != node.id:
-                    yield ast.Name(other, ast.Load())
+        parameters = parameters_of(function)
         if node.id in AXES and not self._asked(parent):  # wrong for some axes only
             yield _expression(f"(0 if isinstance({node.id}, int) and {node.id} > 0 else {node.id})")
             if node.id in parameters and not self._from_the_front(node.id, function) and self._is_entry(function):
@@ -995,7 +841,7 @@ class Planter:
     @staticmethod
     def _is_entry(function: Any) -> bool:
         """Whether a function is a rule or a composition, which get axes as users write them."""
-        return bool(getattr(function, "decorator_list", ())) or _parameters(function)[:1] == ["g"]
+        return bool(getattr(function, "decorator_list", ())) or parameters_of(function)[:1] == ["g"]
 
     @staticmethod
     def _earlier(name: str, function: Any, node: Any) -> bool:
@@ -1003,36 +849,8 @@ class Planter:
         spots = [(n.lineno, n.col_offset) for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name]
         return min(spots) < (node.lineno, node.col_offset)
 
-    def _on_attribute(self, node: Any, parent: Any, name: str) -> Iterator[Any]:
-        if node.attr in NAMES:
-            yield ast.Attribute(node.value, NAMES[node.attr], ast.Load())
-        if node.attr == "T":
-            yield node.value
-
-    def _on_call(self, node: Any, parent: Any, name: str) -> Iterator[Any]:
-        if isinstance(parent, ast.Expr):
-            yield from self._registration(node)
-            return
-        positional = [a for a in node.args if not isinstance(a, ast.Starred)]
-        if len(positional) == len(node.args):
-            for i in range(len(positional) - 1):
-                swapped = [*positional[:i], positional[i + 1], positional[i], *positional[i + 2 :]]
-                yield ast.Call(node.func, swapped, node.keywords)
-            if len(positional) > 1:
-                yield ast.Call(node.func, positional[:-1], node.keywords)
-        for i, keyword in enumerate(node.keywords):
-            if keyword.arg is not None and keyword.arg not in UNTOUCHED_KEYWORDS:
-                yield ast.Call(node.func, node.args, [*node.keywords[:i], *node.keywords[i + 1 :]])
-        root = node.func
-        while isinstance(root, ast.Attribute):
-            root = root.value
-        if isinstance(node.func, ast.Attribute) and not (isinstance(root, ast.Name) and root.id in ("np", "math")):
-            yield node.func.value
-        if positional and not (isinstance(node.func, ast.Name) and node.func.id in CONVERSIONS):
-            yield positional[0]
-            if ast.unparse(node.func) == "np.where" and len(positional) == 3:
-                yield positional[1]
-                yield positional[2]
+    def on_call(self, node: Any, parent: Any, name: str) -> Iterator[Any]:
+        yield from self._registration(node) if isinstance(parent, ast.Expr) else super().on_call(node, parent, name)
 
     @staticmethod
     def _registration(node: Any) -> Iterator[Any]:
@@ -1045,36 +863,6 @@ class Planter:
         if ast.unparse(node.func) == "np.add.at":  # wrong for repeated indices
             y, index, g = node.args
             yield _expression(f"{ast.unparse(y)}.__setitem__({ast.unparse(index)}, {ast.unparse(g)})")
-
-    def _on_slice(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        for part in ("lower", "upper", "step"):
-            if getattr(node, part) is not None:
-                yield ast.Slice(**{p: None if p == part else getattr(node, p) for p in ("lower", "upper", "step")})
-
-    def _on_ifexp(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        yield node.body
-        yield node.orelse
-
-    def _on_if(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        if isinstance(self.stack[-1], ast.Module):
-            return
-        yield ast.If(ast.Constant(True), node.body, node.orelse)
-        yield ast.If(ast.Constant(False), node.body, node.orelse)
-
-    def _on_return(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        function = next(f for f in reversed(self.stack) if isinstance(f, ast.FunctionDef))
-        parameters = _parameters(function)
-        if node.value is not None and parameters:
-            yield ast.Return(ast.Name(parameters[0], ast.Load()))
-
-    def _on_lambda(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        parameters = _parameters(node)
-        if parameters:
-            yield ast.Lambda(node.args, ast.Name(parameters[0], ast.Load()))
-
-    def _on_comprehension(self, node: Any, _parent: Any, _name: str) -> Iterator[Any]:
-        for i in range(len(node.ifs)):
-            yield ast.comprehension(node.target, node.iter, [*node.ifs[:i], *node.ifs[i + 1 :]], node.is_async)
 
 
 def explanation(mutant: Mutant) -> str:

@@ -19,6 +19,7 @@ from tinygrad_nn.testing.views import Found, Group, View, elsewhere, resized
 __all__ = ["View", "explain"]
 
 UNKNOWN = "no known pattern fits"
+SINGLE = ", for each sample alone"
 
 
 @dataclass
@@ -35,7 +36,7 @@ def explain(view: View, rng: np.random.Generator, tolerance: float) -> Cause:
     name = view.problem.names[view.k]
     direct = patterns.shape(view) or patterns.missing(view) or patterns.special(view)
     if direct is not None:
-        return Cause(direct.kind, name, direct.sentence, "", direct.hint)
+        return Cause(direct.kind, name, direct.sentence, "", direct.hint, direct.key)
     if not np.all(np.isfinite(view.analytic)):
         return Cause("nonfinite", name, "NaN or infinity where the derivative is finite")
     samples = _samples(view, rng)
@@ -47,13 +48,14 @@ def explain(view: View, rng: np.random.Generator, tolerance: float) -> Cause:
         if len(samples.single) == 2:
             found = _agreed(family, samples.single)
             if found is not None:
+                found.sentence += SINGLE
                 return _cause(found, name, 2)
     return Cause("unknown", name, UNKNOWN, _facts(samples.main, tolerance))
 
 
 def _cause(found: Found, name: str, count: int) -> Cause:
     evidence = f"to {max(found.rest, 1e-16):.0e}, confirmed on {count} samples"
-    return Cause(found.kind, name, found.sentence, evidence, found.hint)
+    return Cause(found.kind, name, found.sentence, evidence, found.hint, found.key)
 
 
 def _samples(view: View, rng: np.random.Generator) -> _Samples:

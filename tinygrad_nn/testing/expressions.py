@@ -48,6 +48,12 @@ def _functions(name: str, d: Any) -> Iterator[tuple[str, Any]]:
     yield f"sign({name})", np.sign(d)
 
 
+def over(text: str) -> str:
+    """An expression's reciprocal, as text."""
+    closed = text.startswith("(") or "*(" not in text
+    return f"1/{text}" if closed else f"1/({text})"
+
+
 def _varies(d: Any) -> bool:
     """Whether an array is worth naming: finite and not constant."""
     return bool(d.size >= 2 and np.all(np.isfinite(d)) and np.ptp(d) > 1e-6 * np.max(np.abs(d)))
@@ -72,7 +78,7 @@ def extra(group: Group) -> Iterator[Found]:
     if local is not None and group.explains(group.n * local):
         yield Found(
             "ratio",
-            "twice",
+            "f'(x)",
             "the local derivative is applied twice",
             "multiply by it once",
             group.rest(group.n * local),
@@ -96,7 +102,7 @@ def multiples(group: Group) -> Iterator[Found]:
     with np.errstate(all="ignore"):
         for text, d in _expressions(group):
             for mark, c in TIMES:
-                for name, predicted in ((f"{mark}{text}", c * group.n * d), (f"{mark}1/{text}", c * group.n / d)):
+                for name, predicted in ((f"{mark}{text}", c * group.n * d), (f"{mark}{over(text)}", c * group.n / d)):
                     if group.explains(predicted):
                         hint = "this factor is multiplied in once too often, or divided out: check where it belongs"
                         yield Found("ratio", name, f"analytic / numeric = {name}", hint, group.rest(predicted))
@@ -132,7 +138,7 @@ def local(group: Group) -> Iterator[Found]:
                 masks = [(f"({name} > 0)", (d > 0) * 1.0), (f"({name} < 0)", (d < 0) * 1.0)]
                 for text, values in [*_functions(name, d), *masks]:
                     for mark, c in TIMES:
-                        for form, each in ((f"{mark}{text}", c * values), (f"{mark}1/{text}", c / values)):
+                        for form, each in ((f"{mark}{text}", c * values), (f"{mark}{over(text)}", c / values)):
                             if np.all(np.isfinite(each)) and group.explains(v * each):
                                 hint = "compare with the derivative of the forward: of the input, or of the output?"
                                 yield Found("local", form, f"local derivative used: {form}", hint, group.rest(v * each))
@@ -158,7 +164,7 @@ def epsilon(group: Group) -> Iterator[Found]:
                         side = "forward but not in the backward" if middle > 0 else "backward but not in the forward"
                         yield Found(
                             "eps",
-                            f"{middle:.3g}{power}",
+                            f"{middle:.3g} {power:g} {constant:g} {text}",
                             f"denominators differ by {abs(middle):.3g}: "
                             f"eps is in the {side} (power {power:g}, times {text})",
                         )
@@ -182,7 +188,7 @@ def residual(group: Group) -> Iterator[Found]:
                 said = f"a term is missing or too many: numeric - analytic = {c:.5g} * {text}{' * g' if single else ''}"
                 yield Found(
                     "residual",
-                    f"{c:.5g}{text}",
+                    f"{c:.5g}*{text}",
                     said,
                     "a path of the chain rule, a summand of the product rule, or a penalty term",
                     group.rest(group.n - c * d),
@@ -219,7 +225,7 @@ def region(group: Group) -> Iterator[Found]:
                     for sign, mask in (("<", values < bound), (">", values > bound)):
                         if np.array_equal(mask, wrong):
                             said = f"wrong only where {name} {sign} {bound:g}"
-                            yield Found("region", f"{name}{sign}{bound}", said, "that branch of the backward is wrong")
+                            yield Found("region", f"{name} {sign} {bound:g}", said, "that branch of the backward is wrong")
     for axis in range(group.views[0].x.ndim):
         place = group.gather(lambda v, axis=axis: np.unravel_index(v.where, v.x.shape)[axis])[group.valid]
         lengths = {v.x.shape[axis] for v in group.views}

@@ -31,7 +31,9 @@ def shape(view: View) -> Found | None:
                 for keep in (True, False):
                     total = g.sum(axis=axes, keepdims=keep)
                     if total.shape == n.shape and _near(total, n):
-                        return Found("shape", "sum", f"{said}: missing sum over axis {axes}", "sum over broadcast axes")
+                        return Found(
+                            "shape", f"sum{axes}", f"{said}: missing sum over axis {axes}", "sum over broadcast axes"
+                        )
     if n is not None and g.size == x.size and _near(g.reshape(x.shape), n):
         return Found("keepdims", "reshape", f"values right, {said}: reshape or keepdims=True is missing")
     if g.ndim == x.ndim and g.T.shape == x.shape:
@@ -136,9 +138,9 @@ def _scale_names(view: View, ratio: float) -> list[str]:
         offer(value, text)
     sizes = _sizes(view)
     for text, size in sizes.items():
-        for times, mark in ((1.0, ""), (2.0, "2 ")):
-            offer(times * size, mark + text)
-            offer(times / size, f"{mark or '1'}/{text}")
+        for times in (1, 2):
+            offer(times * size, text if times == 1 else f"{times}*{text}")
+            offer(times / size, f"{times}/{text}")
         offer(size - 1, f"({text} - 1)")
         offer(size / (size - 1), f"{text}/({text} - 1)")
         offer((size - 1) / size, f"({text} - 1)/{text}")

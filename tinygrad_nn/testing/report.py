@@ -33,6 +33,7 @@ class Cause:
     sentence : what was found
     evidence : how well it explains the numbers
     hint : what to look for in the code
+    detail : what the kind leaves open, as a stable text: the factor, the expression, the axis
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Cause:
     sentence: str
     evidence: str = ""
     hint: str = ""
+    detail: str = ""
 
 
 @dataclass

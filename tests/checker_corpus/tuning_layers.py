@@ -1,4 +1,4 @@
-"""Right backward passes of layers on which the checker's diagnosis was not tuned: the material of the mutants."""
+"""Right backward passes whose mutants the diagnosis was tuned on; scoring_layers.py holds those that score it."""
 
 from __future__ import annotations
 
