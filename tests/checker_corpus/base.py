@@ -11,19 +11,26 @@ import numpy as np
 
 @dataclass
 class Mistake:
-    """``make(rng)`` returns ``(fn, rule, inputs)``; `kinds` are the names that are right."""
+    """``make(rng)`` returns ``(fn, rule, inputs)``; `kinds`, `input` and `detail` are what a right name says."""
 
     name: str
     kinds: tuple[str, ...]
+    input: str
+    detail: str
     make: Callable[[np.random.Generator], tuple[Any, Any, tuple[Any, ...]]]
+
+    def named_by(self, cause: Any) -> bool:
+        return cause.kind in self.kinds and (cause.input, cause.detail) == (self.input, self.detail)
 
 
 MISTAKES: list[Mistake] = []
 
 
-def mistake(*kinds: str) -> Callable[[Any], Any]:
+def mistake(*kinds: str, of: str = "", by: str = "") -> Callable[[Any], Any]:
+    """Declare a mistake in the gradient of the input `of`, whose factor, expression or axis is `by`."""
+
     def declare(make: Any) -> Any:
-        MISTAKES.append(Mistake(make.__name__, kinds, make))
+        MISTAKES.append(Mistake(make.__name__, kinds, of, by, make))
         return make
 
     return declare

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from checker_corpus import referee
 
+from checker_corpus import referee
 from tinygrad_nn.testing import Cause, gradient_report
 from tinygrad_nn.testing.mutants import Mutant, mutants
 

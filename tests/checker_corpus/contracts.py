@@ -66,7 +66,7 @@ def weight_gradient_added_on(rng):
     return np.matmul, rule, (normal(rng, 5, 3), normal(rng, 3, 7))
 
 
-@mistake("mutates")
+@mistake("mutates", of="x1")
 def update_applied_inside_the_backward(rng):
     def rule(x, W):
         def pullback(g):
@@ -79,7 +79,7 @@ def update_applied_inside_the_backward(rng):
     return np.matmul, rule, (normal(rng, 5, 3), normal(rng, 3, 7))
 
 
-@mistake("mutates")
+@mistake("mutates", of="x0")
 def forward_sorts_its_input(rng):
     def rule(x):
         order = np.argsort(x)
@@ -160,7 +160,7 @@ def upstream_ignored(rng):
     return lambda x: np.sum(x**2), lambda x: (np.sum(x**2), lambda g: (2 * x,)), (normal(rng, 5, 3),)
 
 
-@mistake("frozen")
+@mistake("frozen", of="x0")
 def mask_made_once(rng):
     layer = Scale(rng)
 
@@ -189,7 +189,7 @@ def forward_that_cannot_be_repeated(rng):
     return fn, rule, (normal(rng, 5, 3),)
 
 
-@mistake("dtype")
+@mistake("dtype", of="x0")
 def complex_gradient_of_a_real_input(rng):
     return np.sin, lambda x: (np.sin(x), lambda g: (g * np.cos(x).astype(complex),)), (normal(rng, 5, 3),)
 

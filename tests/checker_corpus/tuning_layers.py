@@ -1,4 +1,4 @@
-"""Right backward passes whose mutants the diagnosis was tuned on; scoring_layers.py holds those that score it."""
+"""Right backward passes whose mutants the diagnosis was tuned on; scoring_layers.py has those that score it."""
 
 from __future__ import annotations
 
@@ -203,6 +203,111 @@ def cosine(a, b):
     return c, pullback
 
 
+def standardised(x):
+    m = x.mean(axis=0)
+    s = np.sqrt(((x - m) ** 2).mean(axis=0))
+    z = (x - m) / s
+
+    def pullback(g):
+        return ((g - g.mean(axis=0) - z * (g * z).mean(axis=0)) / s,)
+
+    return z, pullback
+
+
+def moving_average(x, v, w):
+    n = x.shape[0] - 1
+    y = v * x[:n] + w * x[1:]
+
+    def pullback(g):
+        dx = np.zeros_like(x)
+        dx[:n] += v * g
+        dx[1:] += w * g
+        return dx, (g * x[:n]).sum(keepdims=True), (g * x[1:]).sum(keepdims=True)
+
+    return y, pullback
+
+
+def hinge(s, t):
+    m = 1 - t * s
+
+    def pullback(g):
+        d = g * (m > 0) / len(s)
+        return -d * t, -d * s
+
+    return (m * (m.real > 0)).sum() / len(s), pullback
+
+
+def relative_entropy(p, t):
+    def pullback(g):
+        return -g * t / p / p.shape[0], g * (np.log(t / p) + 1) / p.shape[0]
+
+    return (t * np.log(t / p)).sum() / p.shape[0], pullback
+
+
+def moments(x):
+    m = x.mean(axis=0)
+    q = (x * x).mean(axis=0)
+
+    def pullback(g):
+        return ((g[0] + 2 * x * g[1]) / x.shape[0],)
+
+    return np.stack([m, q]), pullback
+
+
+def smooth_distance(a, b):
+    d = a[:, None, :] - b[None, :, :]
+    r = np.sqrt(1 + d * d)
+
+    def pullback(g):
+        w = g[:, :, None] * d / r
+        return w.sum(axis=1), -w.sum(axis=0)
+
+    return r.sum(axis=2), pullback
+
+
+def recurrence(x, W):
+    h = np.tanh(x)
+    k = np.tanh(x + h @ W)
+
+    def pullback(g):
+        d = g * (1 - k * k)
+        return d + (d @ W.T) * (1 - h * h), h.T @ d
+
+    return k, pullback
+
+
+def weighted_mean(x, w):
+    e = np.exp(w)
+    p = e / e.sum()
+
+    def pullback(g):
+        dp = (g * x).sum(axis=1)
+        return g * p[:, None], p * (dp - (p * dp).sum())
+
+    return x * p[:, None], pullback
+
+
+def cumulative(x, c):
+    y = np.cumsum(x * c, axis=0)
+
+    def pullback(g):
+        d = np.cumsum(g[::-1], axis=0)[::-1]
+        return d * c, (d * x).sum(axis=0)
+
+    return y, pullback
+
+
+def relu_pair(x, W, V):
+    z = x @ W
+    h = z * (z.real > 0)
+
+    def pullback(g):
+        d = (g @ V.T) * (z > 0)
+        return d @ W.T, x.T @ d, h.T @ g
+
+    return h @ V, pullback
+
+
 def _signed(*shapes: tuple[int, ...]) -> list[tuple[tuple[int, ...], bool]]:
     return [(shape, True) for shape in shapes]
 
@@ -214,6 +319,15 @@ LAYERS: list[tuple[Any, list[tuple[tuple[int, ...], bool]]]] = [
     ],
     *[(f, _signed((5, 3), (5, 3))) for f in (squared_distance, gated, mean_squares, logistic_loss, cosine, quotient)],
     (affine, _signed((5, 3), (3, 7), (7,))),
+    *[(f, _signed((5, 3))) for f in (standardised, moments)],
+    *[(f, _signed((5, 3), (5, 3))) for f in (hinge,)],
+    (relative_entropy, [((5, 3), False), ((5, 3), False)]),
+    (moving_average, _signed((11,), (1,), (1,))),
+    (smooth_distance, _signed((5, 3), (7, 3))),
+    (recurrence, _signed((5, 3), (3, 3))),
+    (weighted_mean, _signed((5, 3), (5,))),
+    (cumulative, _signed((5, 3), (3,))),
+    (relu_pair, _signed((5, 3), (3, 7), (7, 2))),
     (bilinear, _signed((5, 3), (3, 7), (5, 7))),
     (dot_attention, _signed((5, 3), (7, 3))),
     (rms_norm, _signed((5, 3), (3,))),

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygrad_nn.testing import patterns
 from tinygrad_nn.testing.report import Cause
-from tinygrad_nn.testing.views import Found, Group, View, elsewhere, resized
+from tinygrad_nn.testing.views import Found, Group, View, elsewhere, narrowed, resized
 
 __all__ = ["View", "explain"]
 
@@ -62,7 +62,9 @@ def _samples(view: View, rng: np.random.Generator) -> _Samples:
     few = int(np.sum(Group([view]).informative)) < 6
     extra = 8 if view.x.size < 2 else 4
     main = Group([view, *elsewhere(view, rng, extra)] if few else [view])
-    second = elsewhere(view, rng, extra + 1 if few else 1)
+    count = extra + 1 if few else 2
+    second = elsewhere(view, rng, count, far=True)
+    second = second if len(second) == count else elsewhere(view, rng, count)
     others = [Group(second)] if second else []
     batch = view.oracle.points[0].shape[0] if np.ndim(view.oracle.points[0]) else 0
     for count in (batch - 1, batch - 2):
@@ -70,6 +72,7 @@ def _samples(view: View, rng: np.random.Generator) -> _Samples:
         if smaller and all(s is not None for s in smaller):
             others.append(Group([s for s in smaller if s is not None]))
             break
+    others += [g for g in (Group([v]) for v in narrowed(view, rng)) if int(np.sum(g.informative)) >= 4]
     singles = [resized(view, rng, slice(j, j + 1)) for j in range(2)] if batch > 1 else []
     single = [Group([s]) for s in singles if s is not None]
     return _Samples(main, others, single)
@@ -86,15 +89,16 @@ def _agreed(family: Callable[[Group], Iterator[Found]], groups: list[Group]) -> 
             for found in first:
                 if all(found.key in known for known in keys):
                     agreed = [f.key for f in first if all(f.key in known for known in keys)]
-                    same = [
-                        key
-                        for key in agreed
-                        if key == found.key or ("- 1" not in key and key.count("shape") + key.count("size") == 1)
-                    ]
-                    if found.kind == "factor" and len(same) > 1:
-                        found.sentence += f" ({' = '.join(same[:4])})"
+                    if found.kind == "factor":
+                        same = [key for key in dict.fromkeys(agreed) if key != found.key and _is_a_length(key)]
+                        found.sentence += f" ({' = '.join([found.key, *same[:3]])})" if same else ""
                     return found
     return None
+
+
+def _is_a_length(text: str) -> bool:
+    """Whether a factor names one length or size, and no number beside it."""
+    return text.count("shape") + text.count("size") == 1 and "- 1" not in text and not text[-1].isdigit()
 
 
 def _facts(group: Group, tolerance: float) -> str:

@@ -356,7 +356,7 @@ def mutants(function: Any) -> Iterator[Mutant]:
         whole: Any = tree.body[0]
     except (OSError, TypeError, SyntaxError):
         whole = None
-    if code is None or not isinstance(whole, ast.FunctionDef):
+    if code is None or not isinstance(whole, ast.FunctionDef) or whole.name != code.co_name:
         name = getattr(function, "__name__", str(function))
         raise ArgumentError(f"{name} has no source to edit: write the rule as a def in a file")
     return _mutants(function, tree, whole)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.testing.expressions import epsilon, extra, local, multiples, region, residual
+from tinygrad_nn.testing.expressions import epsilon, extra, local, multiples, region
+from tinygrad_nn.testing.scales import scale_names
+from tinygrad_nn.testing.terms import constant_gap, exchanged, quotient, residual, sums
 from tinygrad_nn.testing.views import Found, Group, View
 
 __all__ = ["FAMILIES", "ONE_SAMPLE", "missing", "shape", "special"]
@@ -59,7 +60,12 @@ def special(view: View) -> Found | None:
         if array.shape == bad.shape:
             for value in (0.0, 1.0):
                 if np.array_equal(array == value, bad):
-                    return Found("nonfinite", "where", f"NaN or infinity exactly where {name} == {value:g}")
+                    there = f"{name} == {value:g}"
+                    return Found("nonfinite", there, f"NaN or infinity exactly where {there}")
+    other = view.problem.gradients(list(view.oracle.points), [-v for v in view.oracle.vs])[view.k]
+    if other is not None and not np.array_equal(np.isfinite(other), ~bad):
+        said = "NaN or infinity for one sign of the upstream gradient only: a backward pass is linear in g"
+        return Found("nonlinear", "sign", said, "look for a log, root or power of something that has g in it")
     return Found("nonfinite", "some", "NaN or infinity where the derivative is finite")
 
 
@@ -87,83 +93,6 @@ def swapped(group: Group) -> Iterator[Found]:
                 )
 
 
-CONSTANTS = {
-    **{c: f"{c:g}" for c in (2.0, 3.0, 4.0, 5.0, 10.0, 100.0, 0.1, 0.01, 0.2, 1.5, 0.75, 6.0, 8.0)},
-    0.5: "1/2",
-    1 / 3: "1/3",
-    0.25: "1/4",
-    2 / 3: "2/3",
-    math.sqrt(2): "sqrt(2)",
-    1 / math.sqrt(2): "1/sqrt(2)",
-    math.pi: "pi",
-    math.pi / 180: "pi/180",
-    180 / math.pi: "180/pi",
-    math.log(2): "log(2)",
-    1 / math.log(2): "1/log(2)",
-    math.log(10): "log(10)",
-    1 / math.log(10): "1/log(10)",
-    math.e: "e",
-    2 / math.pi: "2/pi",
-    math.pi / 2: "pi/2",
-    2 / math.sqrt(math.pi): "2/sqrt(pi)",
-    math.sqrt(math.pi) / 2: "sqrt(pi)/2",
-}
-
-
-def _sizes(view: View) -> dict[str, float]:
-    """Every length of an axis and every size, by an expression for it."""
-    found: dict[str, float] = {}
-    pairs = [*zip(view.problem.names, view.oracle.points, strict=True), *[("y", y) for y in view.outputs[:1]]]
-    for name, p in pairs:
-        if isinstance(p, np.ndarray):
-            for axis, length in enumerate(p.shape):
-                if length > 1:
-                    found[f"{name}.shape[{axis}]"] = length
-            if p.ndim > 1 and p.size > 1:
-                found[f"{name}.size"] = p.size
-    return found
-
-
-def _scale_names(view: View, ratio: float) -> list[str]:
-    """Expressions for a constant factor: numbers, sizes, their ratios, and numbers in reach."""
-    found: list[str] = []
-
-    def offer(value: float, text: str) -> None:
-        for sign, mark in ((1, ""), (-1, "-")):
-            if abs(ratio - sign * value) <= 1e-9 * abs(ratio) + 1e-4 * abs(abs(ratio) - 1) * 1e-3:
-                found.append(mark + text)
-
-    offer(1.0, "1")
-    for value, text in CONSTANTS.items():
-        offer(value, text)
-    sizes = _sizes(view)
-    for text, size in sizes.items():
-        for times in (1, 2):
-            offer(times * size, text if times == 1 else f"{times}*{text}")
-            offer(times / size, f"{times}/{text}")
-        offer(size - 1, f"({text} - 1)")
-        offer(size / (size - 1), f"{text}/({text} - 1)")
-        offer((size - 1) / size, f"({text} - 1)/{text}")
-        offer(math.sqrt(size), f"sqrt({text})")
-        offer(1 / math.sqrt(size), f"1/sqrt({text})")
-        for other, length in sizes.items():
-            if other != text and length != size:
-                offer(size / length, f"{text}/{other}")
-        for number in (8, 10, 16, 20, 32, 64, 100, 128, 256):
-            offer(size / number, f"{text}/{number}")
-    for name, array in view.arrays.items():
-        if array.size == 1 and array.dtype.kind == "f":
-            value = float(array.ravel()[0])
-            if value and np.isfinite(value):
-                offer(value, name)
-                offer(1 / value, f"1/{name}")
-                offer(value**2, f"{name}**2")
-                offer(1 - value, f"(1 - {name})")
-                if value != 1:
-                    offer(1 / (1 - value), f"1/(1 - {name})")
-    return found
-
-
 def factor(group: Group) -> Iterator[Found]:
     """A constant factor, named by a number, a size or a ratio of sizes."""
     ratios = []
@@ -177,7 +106,7 @@ def factor(group: Group) -> Iterator[Found]:
     # one ratio a view explains a view of one entry always: only numbers with names count there
     if not group.explains(predicted) or any(r == 0 for r in ratios):
         return
-    names = [_scale_names(v, r) for v, r in zip(group.views, ratios, strict=True)]
+    names = [scale_names(v, r) for v, r in zip(group.views, ratios, strict=True)]
     for text in names[0]:
         if all(text in other for other in names):
             hint = (
@@ -348,7 +277,8 @@ def cast(group: Group) -> Iterator[Found]:
     if not wide or a.size < 4:
         return
     error = np.abs(a - n) / np.maximum(np.abs(n), 0.1 * group.top)
-    if np.array_equal(a, np.round(a)) and not np.array_equal(n, np.round(n)) and np.max(np.abs(a - n)) <= 1:
+    rounded = any(np.array_equal(a, f(n)) for f in (np.trunc, np.round, np.floor))
+    if rounded and not np.array_equal(a, n) and np.unique(a).size > 2:
         yield Found(
             "cast",
             "integer",
@@ -382,7 +312,11 @@ FAMILIES: tuple[Family, ...] = (
     region,
     extra,
     local,
-    residual,
+    quotient,
+    exchanged,
+    constant_gap,
     diagonal,
+    residual,
+    sums,
 )
-ONE_SAMPLE: tuple[Family, ...] = (factor, multiples, residual)
+ONE_SAMPLE: tuple[Family, ...] = (factor, multiples, exchanged, residual)

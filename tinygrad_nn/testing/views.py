@@ -15,7 +15,7 @@ from tinygrad_nn.testing.kinks import typical
 from tinygrad_nn.testing.oracles import Oracle, quiet
 from tinygrad_nn.testing.problem import Arrays, Problem
 
-__all__ = ["Found", "Group", "View", "elsewhere", "resized", "traced"]
+__all__ = ["Found", "Group", "View", "elsewhere", "narrowed", "resized", "traced"]
 
 MOST_BY_LADDER = 96
 
@@ -192,13 +192,14 @@ class Group:
                     yield name, values
 
 
-def elsewhere(view: View, rng: np.random.Generator, count: int = 1) -> list[View]:
+def elsewhere(view: View, rng: np.random.Generator, count: int = 1, *, far: bool = False) -> list[View]:
     """Views of the same gradient at other points with other upstream gradients."""
     found = []
     problem = view.problem
+    low, high = (0.3, 2.5) if far else (0.75, 1.3)
     for _ in range(4 * count):
         points = [
-            np.asarray(p * rng.uniform(0.75, 1.3, p.shape) + rng.standard_normal(p.shape) * (p == 0), dtype=p.dtype)
+            np.asarray(p * rng.uniform(low, high, p.shape) + rng.standard_normal(p.shape) * (p == 0), dtype=p.dtype)
             if j in problem.active
             else p
             for j, p in enumerate(view.oracle.points)
@@ -260,6 +261,22 @@ def resized(view: View, rng: np.random.Generator, rows: slice) -> View | None:
         if all(z == y or (y and z == (count, *y[1:])) for y, z in shapes):
             return made
     return None
+
+
+def narrowed(view: View, rng: np.random.Generator) -> Iterator[View]:
+    """Views with another length in the place of one, along every axis that has it: one view for each length."""
+    points = view.oracle.points
+    arrays = [j for j, p in enumerate(points) if isinstance(p, np.ndarray) and p.ndim]
+    lengths = [n for j in arrays for n in points[j].shape[points[j].ndim > 1 :]]
+    for length in dict.fromkeys(lengths):
+        if length < 3:
+            continue
+        smaller = list(points)
+        for j in arrays:
+            smaller[j] = points[j][tuple(slice(0, n - 1 if n == length else n) for n in points[j].shape)].copy()
+        made = _view(view, smaller, rng)
+        if made is not None and made.analytic.shape == made.x.shape and np.any(made.analytic):
+            yield made
 
 
 def traced(problem: Problem, points: Arrays, vs: Arrays) -> dict[str, Any]:
