@@ -1,215 +1,313 @@
-"""The figures of the gradient checker: mistakes, blind mutants, oracles, cost, recorded graphs.
+"""The figures of the gradient checker, measured here: found, named, false alarms, sensitivity, cost, oracle.
 
-Mutants are single edits of the backward passes of layers on which the checker was not tuned, drawn with
---seed.  A mutant is live if its gradient differs from the right one at a random point.
+One row a measure: what torch.autograd.gradcheck does with the same rules (where torch is installed), what
+this checker must reach, and what it reaches.  Blind mutants are single edits of the backward passes in
+tests/checker_corpus/scoring_layers.py, on which the diagnosis was not tuned; a mutant is live if its gradient
+differs from the right one in long double.  A name counts as wrong unless its equation holds at fresh
+points, in fresh shapes, in long double (tests/checker_corpus/referee.py).  --quick draws less of everything.
 """
 
 from __future__ import annotations
 
-import ast
-import copy
 import inspect
 import sys
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import Parser
+from _common import Parser, progress
+from _torch_check import found_by_torch, installed, torch_function
 
 import tinygrad_nn as tn
-from tinygrad_nn.testing import gradient_report
+from tinygrad_nn.errors import TinygradError
+from tinygrad_nn.testing import GradientError, check_module, gradient_report
 from tinygrad_nn.testing.oracles import Oracle
 from tinygrad_nn.testing.problem import rule_problem
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from checker_corpus import MISTAKES, mutant_layers
+import samples  # after the path to it
+import test_testing_right_code as right
+from checker_corpus import MISTAKES, blind, referee, scoring_layers, tuning_layers
+from checker_corpus.smooth import FUNCTIONS, SCALES, exact_slope
+from domains import DOMAINS, Draw, name_of
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as start
+from hypothesis import strategies as st
 
-Rule = Callable[..., Any]
-SWAPS: dict[type[ast.AST], list[type[ast.AST]]] = {
-    ast.Add: [ast.Sub],
-    ast.Sub: [ast.Add],
-    ast.Mult: [ast.Add, ast.Div],
-    ast.Div: [ast.Mult],
-    ast.Gt: [ast.Lt],
-    ast.Lt: [ast.Gt],
-}
-FUNCTIONS = {"sin": "cos", "cos": "sin", "exp": "log", "sum": "mean", "mean": "sum", "tanh": "sinh", "sqrt": "square"}
+EVERY_SCALE = (1e-4, 1e-2, 1.0, 1e2, 1e4)
 
 
-def edits(node: ast.AST, names: list[str]) -> Iterator[ast.AST]:
-    """Every single edit of one node."""
-    if isinstance(node, ast.BinOp):
-        for kind in SWAPS.get(type(node.op), []):
-            yield ast.BinOp(node.left, kind(), node.right)
-        if isinstance(node.op, (ast.Mult, ast.Add, ast.Sub, ast.Div)):
-            yield node.left
-        if isinstance(node.op, (ast.Mult, ast.Add)):
-            yield node.right
-    elif isinstance(node, ast.Compare):
-        for kind in SWAPS.get(type(node.ops[0]), []):
-            yield ast.Compare(node.left, [kind()], node.comparators)
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
-        yield node.operand
-    elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        yield ast.Constant(node.value + 1)
-        yield ast.Constant(node.value * 2)
-    elif isinstance(node, ast.Attribute) and node.attr == "T":
-        yield node.value
-    elif isinstance(node, ast.Attribute) and node.attr in FUNCTIONS:
-        yield ast.Attribute(node.value, FUNCTIONS[node.attr], node.ctx)
-    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names:
-        for other in names:
-            if other != node.id:
-                yield ast.Name(other, node.ctx)
+@dataclass
+class Row:
+    """One line of the table."""
+
+    measure: str
+    torch: str
+    required: str
+    reached: str
 
 
-class Edit(ast.NodeTransformer):
-    """Replaces one node, found by its number."""
+@dataclass
+class Options:
+    """How much is drawn."""
 
-    def __init__(self, number: int, new: ast.AST) -> None:
-        self.number, self.new, self.count = number, new, -1
+    seed: int
+    quick: bool
 
-    def visit(self, node: ast.AST) -> Any:
-        """Count, and replace."""
-        self.count += 1
-        return self.new if self.count == self.number else self.generic_visit(node)
-
-
-def mutants(rule: Rule) -> Iterator[tuple[str, Rule]]:
-    """Every single edit of the pullback of a rule."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(rule)))
-    whole: Any = tree.body[0]
-    place = next(i for i, part in enumerate(whole.body) if isinstance(part, ast.FunctionDef))
-    pullback = whole.body[place]
-    names = [a.arg for a in whole.args.args]
-    names += [
-        n.id
-        for part in whole.body[:place]
-        for n in ast.walk(part)
-        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-    ]
-    names = [*dict.fromkeys([*names, "g"])]
-    collected: list[ast.AST] = []
-
-    class Collect(ast.NodeTransformer):
-        def visit(self, node: ast.AST) -> Any:
-            collected.append(node)
-            return self.generic_visit(node)
-
-    Collect().visit(copy.deepcopy(pullback))
-    for number, node in enumerate(collected):
-        for new in edits(node, names):
-            changed = copy.deepcopy(tree)
-            outer: Any = changed.body[0]
-            outer.body[place] = Edit(number, new).visit(copy.deepcopy(pullback))
-            text = ast.unparse(ast.fix_missing_locations(changed))
-            space: dict[str, Any] = dict(vars(mutant_layers))
-            exec(compile(text, rule.__code__.co_filename, "exec"), space)  # noqa: S102 - our own text, edited
-            yield text, space[rule.__name__]
+    def count(self, full: int, quick: int) -> int:
+        """How many draws."""
+        return quick if self.quick else full
 
 
-def live(rule: Rule, mutant: Rule, inputs: list[Any], rng: np.random.Generator) -> bool | None:
-    """Whether a mutant's gradients differ; None if it raises."""
-    y, right = rule(*inputs)
-    g = rng.standard_normal(np.shape(y))
-    try:
-        other = mutant(*inputs)[1](g)
-    except Exception:  # noqa: BLE001 - a mutant that raises needs no checker
-        return None
-    for a, b in zip(right(g), other, strict=False):
-        if np.shape(a) != np.shape(b) or not np.allclose(a, b, rtol=1e-9, atol=0):
-            return True
-    return False
+Measure = Callable[[Options], Iterator[Row]]
 
 
-def score_mutants(seed: int, most: int) -> None:
-    """Print how many live mutants are found, named, and named otherwise with another seed."""
-    rng = np.random.default_rng([seed, 99])
-    counts: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    with np.errstate(all="ignore"):
-        for rule, shapes in mutant_layers.LAYERS:
-            inputs = [rng.uniform(0.3, 1.7, s) * (rng.choice([-1, 1], s) if signed else 1) for s, signed in shapes]
-            every = list(mutants(rule))
-            for index in rng.permutation(len(every))[:most]:
-                text, mutant = every[index]
-                if not live(rule, mutant, inputs, rng):
-                    continue
-                counts["live"] += 1
-                fn = lambda *a, rule=rule: rule(*a)[0]
-                reports = [gradient_report(fn, *inputs, rule=mutant, seed=seed + k) for k in (0, 1)]
-                counts["found"] += not reports[0].ok
-                if reports[0].ok:
-                    print("missed:", text)
-                    continue
-                first, second = (r.causes[0].kind for r in reports)
-                counts["named"] += first != "unknown"
-                counts["otherwise"] += first not in {"unknown", second}
-                kinds[first] += 1
-    total = max(counts["live"], 1)
-    share = {name: f"{100 * counts[name] / total:.1f} %" for name in ("found", "named", "otherwise")}
-    print(
-        f"blind mutants of {len(mutant_layers.LAYERS)} layers: {counts['live']} live, {share['found']} found, "
-        f"{share['named']} named, {share['otherwise']} named otherwise with another seed"
-    )
-    print("  ", dict(kinds.most_common()))
+def by_torch(text: str) -> str:
+    """What torch reached, or that it is not here."""
+    return text if installed() else "not installed"
 
 
-def score_corpus() -> None:
-    """Print how many classic mistakes are found and named."""
-    found = named = wrong = 0
-    for mistake in MISTAKES:
-        for seed in range(10):
+def share(part: int, whole: int) -> str:
+    """A count and its percentage."""
+    return f"{part}/{whole} ({100 * part / max(whole, 1):.2f} %)"
+
+
+def mistakes(options: Options) -> Iterator[Row]:
+    """Classic mistakes: found with every seed, named right, named wrong."""
+    seeds = options.count(10, 2)
+    found = named = wrong = by_gradcheck = 0
+    for mistake in progress(MISTAKES, "classic mistakes"):
+        every = True
+        for seed in range(options.seed, options.seed + seeds):
             fn, rule, inputs = mistake.make(np.random.default_rng([seed, 7]))
             report = gradient_report(fn, *inputs, rule=rule, seed=seed)
-            found += not report.ok
-            kind = report.causes[0].kind if report.causes else "unknown"
-            named += kind in mistake.kinds
-            wrong += kind not in (*mistake.kinds, "unknown")
-    runs = 10 * len(MISTAKES)
-    print(
-        f"classic mistakes: {len(MISTAKES)} x 10 seeds, {found}/{runs} found, {named}/{runs} named right, {wrong} wrong"
+            every = every and not report.ok
+            cause = report.causes[0] if report.causes else None
+            right_name = cause is not None and mistake.named_by(cause)
+            named += right_name
+            wrong += cause is not None and cause.kind != "unknown" and not right_name
+        found += every
+        fn, rule, inputs = mistake.make(np.random.default_rng([options.seed, 7]))
+        by_gradcheck += installed() and found_by_torch(rule, inputs)
+    count, runs = len(MISTAKES), seeds * len(MISTAKES)
+    yield Row(
+        f"{count} classic mistakes, found with each of {seeds} seeds",
+        by_torch(share(by_gradcheck, count)),
+        "all",
+        share(found, count),
+    )
+    yield Row("  named right by the first line", "none", ">= 95 %", share(named, runs))
+    yield Row("  named wrong", "-", "0", share(wrong, runs))
+
+
+def mutants(options: Options) -> Iterator[Row]:
+    """Blind mutants of layers that the diagnosis was not tuned on."""
+    layers = scoring_layers.LAYERS
+    trials = list(blind.trials(layers, options.seed, options.count(1000, 6)))
+    live = [t for t in trials if t.live]
+    kinds = Counter(t.cause.kind for t in live if t.cause is not None)
+    rules = dict(layers)
+    torch_found = sum(
+        installed() and found_by_torch(t.mutant.function, referee.draw(rules[t.rule], np.random.default_rng(k)))
+        for k, t in enumerate(live)
+    )
+    for t in live:
+        if not t.found or (t.named and not t.true):
+            said = f"{t.cause.kind} {t.cause.detail} for {t.cause.input}" if t.cause is not None else "nothing"
+            print(f"{'wrong name' if t.found else 'missed'}: {t.layer}: {t.mutant.after}: {said}", file=sys.stderr)
+    equation = [t for t in live if t.cause is not None and t.cause.kind not in {"nonlinear", "ignores-upstream"}]
+    total = len(live)
+    yield Row(
+        f"{total} live blind mutants of {len(layers)} layers: found",
+        by_torch(share(torch_found, total)),
+        "100 %",
+        share(sum(t.found for t in live), total),
+    )
+    yield Row("  named", "none", ">= 60 %", share(sum(t.named for t in live), total))
+    yield Row("  named, of those linear in g", "none", "-", share(sum(t.named for t in equation), len(equation)))
+    yield Row("  named wrong", "-", "<= 1 %", share(sum(t.named and not t.true for t in live), total))
+    raising, same = sum(t.live is None for t in trials), sum(t.live is False for t in trials)
+    yield Row("  left out: raise an error / no mistake", "-", "-", f"{raising} / {same} of {len(trials)}")
+    yield Row("  first lines", "-", "-", ", ".join(f"{k} {n}" for k, n in kinds.most_common()))
+
+
+def _alarm(report: Any) -> int:
+    return int(not report.ok or bool(report.causes))
+
+
+def _rows(options: Options) -> tuple[int, int]:
+    """Alarms on rows of the derivative table, and the runs."""
+    counts = Counter[str]()
+    each = options.count(20, 2)
+
+    def check(function: Any) -> None:
+        @start(options.seed)
+        @settings(max_examples=each, database=None, deadline=None, phases=[Phase.generate],
+                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @given(data=st.data())
+        def draw(data: Any) -> None:
+            case = DOMAINS[function](Draw(data))
+            report = gradient_report(case.call, *case.arrays, seed=counts["runs"])
+            counts["runs"] += 1
+            counts["alarms"] += _alarm(report)
+            if _alarm(report):
+                print(f"alarm: {name_of(function)}\n{report}", file=sys.stderr)
+
+        draw()
+
+    for function in progress(right.DIFFERENTIABLE, "rows of the table"):
+        check(function)
+    return counts["alarms"], counts["runs"]
+
+
+def _layers(options: Options) -> tuple[int, int]:
+    """Alarms on the package's layers and losses at every scale, and the runs."""
+    alarms = runs = 0
+    for kind in progress(samples.PLAIN_LAYERS, "layers"):
+        for scale in EVERY_SCALE:
+            for seed in range(options.count(20, 1)):
+                rng = np.random.default_rng([options.seed, seed])
+                layer, x = samples.layer_sample(kind, rng)
+                x = x * scale if x.dtype.kind == "f" else x
+                if x.dtype.kind == "f" or list(layer.parameters()):
+                    runs += 1
+                    alarms += _counted(kind.__name__, lambda m=layer, x=x, k=seed: check_module(m, x, seed=k))
+    for kind in samples.LOSS_LAYERS:
+        for scale in EVERY_SCALE:
+            for seed in range(options.count(20, 1)):
+                rng = np.random.default_rng([options.seed, seed])
+                before, wanted = samples.loss_sample(kind)
+                target = rng.integers(3, size=5) if wanted == "classes" else rng.random((5, 3))
+                scores = scale * rng.standard_normal((5, 3))
+                runs += 1
+                function = lambda s, k=kind, b=before, t=target: k()(b(s), t)
+                alarms += _counted(kind.__name__, lambda f=function, s=scores, k=seed: gradient_report(f, s, seed=k))
+    return alarms, runs
+
+
+def _counted(name: str, check: Callable[[], Any]) -> int:
+    """1 for an alarm, also where the check itself raises."""
+    try:
+        report = check()
+    except GradientError as error:
+        report = error.report
+    except TinygradError as error:
+        print(f"raised: {name}: {error}", file=sys.stderr)
+        return 1
+    if _alarm(report):
+        print(f"alarm: {name}\n{report}", file=sys.stderr)
+    return _alarm(report)
+
+
+def _hand_written(options: Options) -> tuple[int, int]:
+    """Alarms on right rules by hand, at every scale, and the runs."""
+    alarms = runs = 0
+    rules = [(fn, rule, [(s, True) for s in shapes]) for fn, rule, shapes in right.HAND_WRITTEN.values()]
+    rules += [(blind.forward(rule), rule, s) for rule, s in [*scoring_layers.LAYERS, *tuning_layers.LAYERS]]
+    for fn, rule, shapes in progress(rules, "right rules"):
+        for scale in EVERY_SCALE:
+            for seed in range(options.count(20, 1)):
+                inputs = [scale * x for x in referee.draw(shapes, np.random.default_rng([options.seed, seed]))]
+                with np.errstate(all="ignore"):
+                    if not np.all(np.isfinite(fn(*inputs))):
+                        continue
+                    report = gradient_report(fn, *inputs, rule=rule, seed=seed)
+                runs += 1
+                alarms += _alarm(report)
+                if _alarm(report):
+                    print(f"alarm: {rule.__name__} at scale {scale:g}\n{report}", file=sys.stderr)
+    return alarms, runs
+
+
+def _integers(options: Options) -> tuple[int, int, int]:
+    """Alarms on relu networks at integer inputs, torch's, and the runs."""
+    alarms = by_gradcheck = runs = 0
+    for seed in range(options.count(20, 5)):
+        rng = np.random.default_rng([options.seed, seed])
+        inputs = [rng.integers(-2, 3, s).astype(float) for s in ((5, 3), (3, 7), (7, 2))]
+        alarms += _alarm(gradient_report(right.relu_net, *inputs, rule=right.relu_net_rule, seed=seed))
+        alarms += _alarm(gradient_report(lambda x, W, V: tn.functional.relu(x @ W) @ V, *inputs, seed=seed))
+        by_gradcheck += installed() and found_by_torch(right.relu_net_rule, inputs)
+        runs += 1
+    return alarms, by_gradcheck, runs
+
+
+def alarms(options: Options) -> Iterator[Row]:
+    """False alarms."""
+    for name, measure in (
+        ("rows of the derivative table", _rows),
+        ("layers and losses, scales 1e-4 to 1e4", _layers),
+        ("right rules by hand, scales 1e-4 to 1e4", _hand_written),
+    ):
+        count, runs = measure(options)
+        yield Row(f"alarms or names: {name}", "-", "0", f"{count} of {runs}")
+    count, by_gradcheck, runs = _integers(options)
+    yield Row(
+        "alarms or names: relu networks at integers",
+        by_torch(f"{by_gradcheck} of {runs}"),
+        "0",
+        f"{count} of {2 * runs}",
     )
 
 
-def score_sensitivity() -> None:
-    """Print the smallest uniform relative error that is always caught, and one wrong entry in a million."""
-    for error in (1e-9, 1e-10, 1e-11, 1e-12):
-        caught = 0
-        for seed in range(20):
-            x = np.random.default_rng(seed).standard_normal((5, 3))
-            rule = lambda x, error=error: (np.sin(x), lambda g: (g * np.cos(x) * (1 + error),))
-            caught += not gradient_report(np.sin, x, rule=rule, seed=seed).ok
-        print(f"uniform relative error {error:.0e}: caught with {caught}/20 seeds")
-    x = np.random.default_rng(0).standard_normal(1_000_000)
-    caught = 0
-    for seed in range(3):
+def sensitivity(options: Options) -> Iterator[Row]:
+    """The smallest uniform relative error caught with every seed, and one wrong entry in a million."""
+    smallest = by_gradcheck = float("inf")
+    seeds = options.count(20, 5)
+    for error in (1e-1, 1e-2, 1e-3, 1e-4, *(10.0**-e for e in range(5, 14))):
+        rule = lambda x, error=error: (np.sin(x), lambda g: (g * np.cos(x) * (1 + error),))
+        points = [np.random.default_rng([options.seed, seed]).standard_normal((5, 3)) for seed in range(seeds)]
+        if all(not gradient_report(np.sin, x, rule=rule, seed=k).ok for k, x in enumerate(points)):
+            smallest = min(smallest, error)
+        if installed() and all(found_by_torch(rule, [x]) for x in points):
+            by_gradcheck = min(by_gradcheck, error)
+    yield Row(
+        f"smallest uniform relative error caught, {seeds} seeds",
+        by_torch(f"{by_gradcheck:.0e}"),
+        "<= 1e-10",
+        f"{smallest:.0e}",
+    )
+    found = torch_found = 0
+    count = options.count(100, 2)
+    for seed in progress(range(options.seed, options.seed + count), "one wrong entry in 1,000,000"):
+        rng = np.random.default_rng([seed, 5])
+        x = rng.standard_normal(1_000_000)
+        entry = int(rng.integers(x.size))
 
-        def rule(x: Any, seed: int = seed) -> Any:
+        def rule(x: Any, entry: int = entry) -> Any:
             def pullback(g: Any) -> Any:
                 d = g * np.cos(x)
-                d[123_456 * (seed + 1)] *= -1
+                d[entry] *= -1
                 return (d,)
 
             return np.sin(x), pullback
 
-        caught += not gradient_report(np.sin, x, rule=rule, seed=seed).ok
-    print(f"one wrong entry in 1,000,000: found with {caught}/3 seeds")
+        found += not gradient_report(np.sin, x, rule=rule, seed=seed).ok
+        torch_found += installed() and found_by_torch(rule, [x], fast=True)
+    yield Row(
+        f"one wrong entry in 1,000,000, {count} seeds",
+        by_torch(f"{share(torch_found, count)} fast mode"),
+        ">= 99 %",
+        share(found, count),
+    )
 
 
-def score_cost() -> None:
-    """Print the cost of a default pass over 18,000 parameters in 4 inputs."""
-    rng = np.random.default_rng(0)
+def cost(options: Options) -> Iterator[Row]:
+    """A default pass over 18,000 parameters in 4 inputs."""
+    rng = np.random.default_rng(options.seed)
     inputs = [rng.standard_normal(s) / 10 for s in ((2, 120), (120, 130), (130,), (130, 15))]
+    forwards = 0
 
     def net(x: Any, W1: Any, b1: Any, W2: Any) -> Any:
         return np.tanh(x @ W1 + b1) @ W2
 
     def rule(x: Any, W1: Any, b1: Any, W2: Any) -> Any:
+        nonlocal forwards
+        forwards += 1
         h = np.tanh(x @ W1 + b1)
 
         def pullback(g: Any) -> Any:
@@ -218,27 +316,74 @@ def score_cost() -> None:
 
         return h @ W2, pullback
 
-    for name, option in (("hand-written rule", {"rule": rule}), ("framework", {})):
+    reached = "not installed"
+    if installed():
+        import torch  # noqa: PLC0415 - only where it is
+
+        tensors = [torch.tensor(x, requires_grad=True) for x in inputs]
+        begin = time.perf_counter()
+        torch.autograd.gradcheck(torch_function(rule), tensors)
+        reached = f"{forwards} forwards, {time.perf_counter() - begin:.2f} s"
+    parameters = sum(p.size for p in inputs)
+    for name, option in (("rule by hand", {"rule": rule}), ("framework", {})):
         times = []
-        for _ in range(7):
+        for _ in range(15):
             begin = time.perf_counter()
             report = gradient_report(net, *inputs, **option)
             times.append(time.perf_counter() - begin)
-        parameters = sum(p.size for p in inputs[1:])
-        print(
-            f"default pass, {parameters} parameters, {name}: {report.evaluations} runs, "
-            f"{1000 * np.median(times):.0f} ms"
+        yield Row(
+            f"cost, {parameters} parameters in 4 inputs, {name}",
+            reached if option else "-",
+            "<= 150, <= 50 ms",
+            f"{report.evaluations} runs, {1000 * np.median(times):.0f} ms",
         )
 
 
-def score_graphs(seed: int) -> None:
-    """Print how often the faulty node of a random recorded graph is named, and how often a clean one is flagged."""
+def oracle(options: Options) -> Iterator[Row]:
+    """The oracle's error against mpmath, and against its own estimate."""
+    worst: dict[float, tuple[float, str]] = {}
+    beaten, checks = (0.0, ""), 0
+    for function in progress(FUNCTIONS, "oracle"):
+        for scale in SCALES:
+            for seed in range(options.count(10, 2)):
+                rng = np.random.default_rng([options.seed, seed, 11])
+                x = function.point(rng, scale)
+                problem = rule_problem(function.call, (x,), None)
+                with np.errstate(all="ignore"):
+                    y = problem.outputs([x])[0]
+                v, u = rng.standard_normal(y.shape) + 0.1, x * rng.standard_normal(x.shape)
+                if not np.all(np.isfinite(y)):
+                    continue
+                true, size = exact_slope(function, x, u, v)
+                if not 1e-200 < size < 1e200:
+                    continue
+                slope = Oracle(problem, [x], [v]).slope(0, u)
+                checks += 1
+                error = abs(slope.value - true)
+                beaten = max(beaten, (error / max(slope.error, 1e-300), f"{function.name} at {scale:g}"))
+                if size > 1e-10 * np.sum(np.abs(v * y)):
+                    said = (error / size, f"{function.name} at {scale:g}")
+                    worst[function.limit] = max(worst.get(function.limit, (0.0, "")), said)
+    names = {1e-12: "complex or long double", 1e-9: "kernels of neither", np.inf: "cancels in every precision"}
+    for limit, (error, where) in sorted(worst.items()):
+        functions = sum(f.limit == limit for f in FUNCTIONS)
+        required = f"<= {limit:.0e}" if np.isfinite(limit) else "-"
+        yield Row(
+            f"oracle error, {functions} functions x 3 scales, {names[limit]}", "-", required, f"{error:.1e} ({where})"
+        )
+    yield Row(
+        f"oracle error over its own estimate, {checks} checks", "no estimate", "<= 10", f"{beaten[0]:.2g} ({beaten[1]})"
+    )
+
+
+def graphs(options: Options) -> Iterator[Row]:
+    """The faulty node of a random recorded graph, and clean graphs."""
     wrong = tn.differentiable(np.sin.__call__, lambda g, _y, x: g * np.cos(x) * 1.1, broadcasts=True, name="faulty")
     unary = [np.tanh, np.sin, np.exp, np.square, tn.functional.sigmoid, np.negative]
     hit = flagged = 0
-    count = 100
-    for k in range(count):
-        rng = np.random.default_rng([seed, k])
+    count = options.count(250, 20)
+    for k in progress(range(count), "graphs"):
+        rng = np.random.default_rng([options.seed, k])
         length = int(rng.integers(4, 16))
         program = [(int(rng.integers(len(unary))), int(rng.integers(3))) for _ in range(length)]
         bad = int(rng.integers(length))
@@ -255,65 +400,28 @@ def score_graphs(seed: int) -> None:
         report = gradient_report(lambda x, run=run, bad=bad: run(x, bad), x, seed=k, mode="fast")
         hit += "(faulty)" in report.where
         flagged += not gradient_report(lambda x, run=run: run(x, None), x, seed=k, mode="fast").ok
-    print(f"random graphs: faulty node named in {hit}/{count}, clean ones flagged {flagged}/{count}")
+    yield Row(f"faulty node named, {count} random graphs", "not offered", ">= 99 %", share(hit, count))
+    yield Row("  clean graphs flagged", "not offered", "0", f"{flagged} of {count}")
 
 
-def score_oracle() -> None:
-    """Print the oracle's worst error, relative to the slope's terms, and against its own estimate."""
-    import mpmath  # noqa: PLC0415 - only this part needs it
-
-    mpmath.mp.dps = 50
-    names = ["exp", "expm1", "sin", "cos", "tan", "sinh", "cosh", "tanh", "sqrt", "log", "log1p", "log10", "cbrt"]
-    pairs = [*zip(names, names, strict=True), ("arctan", "atan"), ("arcsinh", "asinh")]
-    functions = {name: (getattr(np, name), getattr(mpmath, other)) for name, other in pairs}
-    formulas = (
-        "x**2, x**3, 1/x, x**2.5, 1/(1+x*x), x*exp(x), exp(-x*x), 1/(1+exp(-x)), log(1+exp(x)), sin(x)/x, x*tanh(x), "
-        "sqrt(1+x*x), exp(sin(x)), x/(1+abs(x)), abs(x)*x, log(x)*x, cos(x*x), exp(-x), x**-3"
-    )
-    used = ("exp", "log", "sin", "cos", "tanh", "sqrt")
-    spaces = [
-        {**{n: getattr(m, n) for n in used}, "abs": a, "__builtins__": {}}
-        for m, a in ((np, np.abs), (mpmath, mpmath.fabs))
-    ]
-    for text in formulas.split(", "):
-        code = compile(f"lambda x: {text}", "formula", "eval")
-        functions[text] = (eval(code, spaces[0]), eval(code, spaces[1]))  # noqa: S307 - our own text
-    worst, beaten, checks, vague = (0.0, ""), (0.0, ""), 0, 0
-    with np.errstate(all="ignore"):
-        for name, (f, exact) in functions.items():
-            for scale in (1e-4, 1.0, 100.0):
-                for k in range(5):
-                    x = scale * np.random.default_rng(k).uniform(0.5, 2, 1)
-                    problem = rule_problem(f, (x,), None)
-                    slope = Oracle(problem, [x], [np.ones(1)]).slope(0, x.copy())
-                    try:
-                        true = float(mpmath.diff(exact, mpmath.mpf(float(x[0]))) * mpmath.mpf(float(x[0])))
-                    except (ValueError, OverflowError):
-                        continue
-                    if not np.isfinite(slope.value) or not np.isfinite(true) or abs(true) < 1e-290:
-                        continue
-                    checks += 1
-                    if slope.error > 1e-6 * abs(true):
-                        vague += 1
-                        continue
-                    error = abs(slope.value - true)
-                    worst = max(worst, (error / abs(true), f"{name} at {x[0]:.3g} ({slope.method})"))
-                    beaten = max(beaten, (error / max(slope.error, 1e-300), f"{name} at {x[0]:.3g} ({slope.method})"))
-    print(f"oracle: {len(functions)} functions, {checks} checks, {vague} of them called vague, "
-          f"worst error {worst[0]:.1e} ({worst[1]}), "
-          f"largest error over its estimate {beaten[0]:.2g} ({beaten[1]})")  # fmt: skip
+MEASURES: tuple[Measure, ...] = (mistakes, mutants, alarms, sensitivity, cost, oracle, graphs)
 
 
 def main() -> None:
-    """Print every figure."""
+    """Measure everything and print the table."""
     parser = Parser(__doc__)
-    options = parser.parse_args()
-    score_sensitivity()
-    score_cost()
-    score_graphs(options.seed)
-    score_oracle()
-    score_corpus()
-    score_mutants(options.seed, 6 if options.quick else 40)
+    names = [m.__name__ for m in MEASURES]
+    parser.add_argument("--only", choices=names, action="append", help="this measure only (repeat for several)")
+    given_options = parser.parse_args()
+    options = Options(given_options.seed, given_options.quick)
+    rows = [Row("measure", "torch.autograd.gradcheck", "required", "reached")]
+    for measure in MEASURES:
+        if given_options.only is None or measure.__name__ in given_options.only:
+            rows += measure(options)
+    widths = [max(len(getattr(row, name)) for row in rows) for name in list(inspect.get_annotations(Row))[:3]]
+    for row in rows:
+        print(" | ".join(t.ljust(w) for t, w in zip((row.measure, row.torch, row.required), widths, strict=True)),
+              row.reached, sep=" | ")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from tinygrad_nn.testing import gradient_report
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m.name)
-def test_found_and_named_with_every_seed(mistake) -> None:
-    for seed in range(10):
+def test_found_and_named(mistake) -> None:
+    for seed in range(3):  # ten in examples/benchmark_checker.py
         fn, rule, inputs = mistake.make(np.random.default_rng([seed, 7]))
         report = gradient_report(fn, *inputs, rule=rule, seed=seed)
         assert not report.ok

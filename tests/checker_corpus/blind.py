@@ -17,13 +17,17 @@ from tinygrad_nn.testing.mutants import Mutant, mutants
 class Trial:
     """One mutant: `live` is None where it raises; `cause` and `true` say what the checker called it, rightly or not."""
 
-    layer: str
+    rule: Any
     mutant: Mutant
     live: bool | None
     found: bool = False
     cause: Cause | None = None
     true: bool = False
     report: Any = None
+
+    @property
+    def layer(self) -> str:
+        return str(self.rule.__name__)
 
     @property
     def named(self) -> bool:
@@ -44,7 +48,7 @@ def trials(layers: Sequence[Any], seed: int, most: int) -> Iterator[Trial]:
         every = list(mutants(rule))
         for index in rng.permutation(len(every))[:most]:
             mutant = every[index]
-            trial = Trial(rule.__name__, mutant, referee.live(rule, mutant.function, inputs, rng))
+            trial = Trial(rule, mutant, referee.live(rule, mutant.function, inputs, rng))
             if trial.live:
                 with np.errstate(all="ignore"):
                     report = gradient_report(

@@ -42,7 +42,7 @@ def tanh_formula_with_the_pre_activation(rng):
     return np.tanh, lambda x: (np.tanh(x), lambda g: (g * (1 - x**2),)), (normal(rng, 5, 3),)
 
 
-@mistake("local", "nonlinear")
+@mistake("nonlinear")
 def relu_masks_by_the_sign_of_the_upstream(rng):
     return lambda x: np.maximum(x, 0), lambda x: (np.maximum(x, 0), lambda g: (g * (g > 0),)), (away(rng, 5, 3),)
 

@@ -59,6 +59,8 @@ def exchanged(group: Group) -> Iterator[Found]:
         table = np.stack([d[chosen] for _, d in pool])
         ratio = group.a[chosen] / group.n[chosen]
         for (text, d), row in zip(pool, table, strict=True):
+            if not d.all():  # what is divided by 0 says nothing
+                continue
             quotient = ratio * row / table
             middle = np.median(quotient, axis=1)
             spread = np.max(np.abs(quotient - middle[:, None]), axis=1)

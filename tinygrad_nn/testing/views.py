@@ -158,8 +158,10 @@ class Group:
     def explains(self, predicted: Any, actual: Any = None, where: Any = None) -> bool:
         """Whether `predicted` is the analytic gradient, to 1e-4 of what is to be explained."""
         actual = self.a if actual is None else actual
-        chosen = self.valid & np.isfinite(self.a) & np.isfinite(predicted)
+        chosen = self.valid & np.isfinite(self.a)
         chosen = chosen if where is None else chosen & where
+        if not np.all(np.isfinite(predicted[chosen])):
+            return False
         gap = float(np.max(np.abs(self.gap[chosen]), initial=0))
         if chosen.sum() < 4 or not gap:
             return False
