@@ -393,6 +393,10 @@ WRONG = {
     "no batches": ({"inputs": [], "targets": None, "batch_size": None}, ShapeError, "no batches"),
     "no targets": ({"targets": None}, ArgumentError, "targets are needed"),
     "batch": ({"inputs": [X], "targets": None, "batch_size": None}, ShapeError, r"a pair \(inputs, target\)"),
+    "no samples": ({"inputs": [(X[:0], Y[:0])], "targets": None, "batch_size": None}, ShapeError, r"no samples.*0, 3"),
+    "compile as a number": ({"compile": 1}, ArgumentError, "compile=1"),
+    "metrics by name": ({"metrics": "accuracy"}, DTypeError, r"\[tn\.metrics\.accuracy\]; got 'accuracy'"),
+    "metrics of another type": ({"metrics": 3}, DTypeError, "metrics are functions"),
     "size of batches": ({"inputs": [(X, Y)], "targets": None}, ArgumentError, "batch_size is for arrays"),
     "used up": ({"inputs": iter([(X, Y)]), "targets": None, "batch_size": None}, ArgumentError, "is an iterator"),
     "gradient": ({"inputs": tn.Tensor(X, requires_grad=True)}, DTypeError, "detach"),
@@ -490,7 +494,7 @@ def test_a_parameter_without_a_gradient_is_named_once():
     with pytest.warns(UserWarning, match="no gradient reached unused.weight, unused.bias in the first step") as caught:
         train(Unused(), X, Y)
     assert len(caught) == 1
-    assert caught[0].filename == __file__.replace("test_training.py", "test_training.py")
+    assert caught[0].filename == __file__
     model = Unused()
     model.unused.requires_grad_(False)
     train(model, X, Y)

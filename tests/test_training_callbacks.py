@@ -527,3 +527,11 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     with pytest.raises(StateError, match="not written by a Checkpoint: it has model"):
         train(model, callbacks=Checkpoint(tmp_path / "model.npz"))
     assert same(model, Net())
+
+
+def test_generators_that_cannot_be_saved_are_refused(tmp_path):
+    model = Net()
+    model.layers[1].other = np.random.RandomState(0)
+    with pytest.raises(ArgumentError, match="not RandomState"):
+        train(model, callbacks=Checkpoint(tmp_path / "run.npz"))
+    train(model, epochs=1)

@@ -14,7 +14,7 @@ __all__ = ["Checkpoint"]
 class Checkpoint:
     """Writes a training to a file, from which the same call of `fit` goes on, bit for bit.
 
-    The file holds the model, the optimizer, every generator that the model, the loss and the data draw from, the
+    The file holds the model, the optimizer, every NumPy Generator that the model, the loss and the data draw from, the
     place in the running epoch, the history, and the callbacks with ``state_dict`` and ``load_state_dict``.  It is
     written after each epoch, after all other callbacks, and when Ctrl-C ends the training.  Started again with
     the same arguments, `fit` finds it and goes on, after a crash at any moment too: the file is written whole or

@@ -153,7 +153,10 @@ def _batch(item: Any, paired: bool) -> Batch:
     inputs = tuple(_array(part) for part in (item if isinstance(item, tuple) else (item,)))
     if not inputs:
         raise ShapeError("a batch has no inputs: it is an empty tuple")
-    return Batch(inputs, target, inputs[0].shape[0] if inputs[0].ndim else 1)
+    size = inputs[0].shape[0] if inputs[0].ndim else 1
+    if not size:
+        raise ShapeError(f"a batch has no samples: its inputs have shape {inputs[0].shape}")
+    return Batch(inputs, target, size)
 
 
 def _array(values: Any) -> Any:

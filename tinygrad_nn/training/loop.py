@@ -120,7 +120,7 @@ def fit(
         raise DTypeError(f"loss is a function loss(prediction, target) or a loss Module, got {loss!r}")
     if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise ArgumentError(f"epochs={epochs!r} must be a whole number, 0 or more")
-    if compile not in (True, False, "auto"):
+    if not isinstance(compile, bool) and compile != "auto":
         raise ArgumentError(f"compile={compile!r} is none of True, False and 'auto'")
     generator = _generator(rng)
     training, held_out = sources(inputs, targets, batch_size, generator, validation)
@@ -138,6 +138,9 @@ def fit(
     roots = (model, loss, *(vars(s) if isinstance(s, batches) else s for s in given), generator)
     found = World(*((str(k), root) for k, root in enumerate(roots))).generators
     state.generators = [generator for generator in found if isinstance(generator, np.random.Generator)]
+    if loop.hooks.checkpoints and len(found) > len(state.generators):
+        kinds = ", ".join({type(g).__name__ for g in found if not isinstance(g, np.random.Generator)})
+        raise ArgumentError(f"a Checkpoint saves NumPy Generators, not {kinds}: draw from np.random.default_rng(seed)")
     if epochs:
         loop.run()
     return history

@@ -128,6 +128,8 @@ def named_metrics(metrics: Metrics) -> dict[str, Callable[..., Any]]:
         return {}
     if callable(metrics):
         metrics = [metrics]
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        raise DTypeError(f"metrics are functions, in a list or a dict by name: [tn.metrics.accuracy]; got {metrics!r}")
     if isinstance(metrics, Mapping):
         pairs = list(metrics.items())
     else:
