@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import numpy as np
 from tinygrad_nn.testing.oracles import Oracle, quiet
 from tinygrad_nn.testing.problem import Arrays, Problem
 
-__all__ = ["allowed_at_kink", "direction", "directions", "neighbours", "nudged", "typical"]
+__all__ = ["allowed_at_kink", "around", "cuts", "direction", "directions", "hair", "neighbours", "nudged", "typical"]
 
 NUDGE = 0.03
 PAIRS = 4
+HAIR = 1e-6
+MOST_CUTS = 16
 
 
 def typical(x: Any) -> float:
@@ -63,10 +66,40 @@ def neighbours(problem: Problem, points: Arrays, vs: Arrays, rng: np.random.Gene
     return found
 
 
-def allowed_at_kink(analytic: float, nearby: list[float]) -> bool:
-    """Whether a projected gradient at a kink is a mixture of those around it."""
-    if not nearby:
-        return True
-    low, high = min(nearby), max(nearby)
-    slack = 3 * (high - low) + 1e-9 * max(abs(low), abs(high))
+def hair(x: Any) -> Any:
+    """Steps a hair long: off a kink, and hardly anywhere else."""
+    wide = np.abs(np.asarray(x, dtype=np.float64))
+    return max(HAIR, 8 * float(np.finfo(x.dtype).eps)) * np.where(wide == 0, typical(x), wide)
+
+
+def around(problem: Problem, rng: np.random.Generator, count: int) -> Iterator[Arrays]:
+    """Points a hair away in every entry, opposite ones in turn."""
+    for _ in range(count // 2):
+        steps = {}
+        for k in problem.active:
+            shape = problem.points[k].shape
+            steps[k] = hair(problem.points[k]) * rng.uniform(0.5, 1, shape) * rng.choice([-1.0, 1.0], shape)
+        for sign in (1, -1):
+            yield [
+                np.asarray(p + sign * steps[k], dtype=p.dtype) if k in steps else p
+                for k, p in enumerate(problem.points)
+            ]
+
+
+def cuts(shape: tuple[int, ...], rng: np.random.Generator) -> Arrays:
+    """Directions of ones: everywhere, and along slices of each axis, where what ties share must add up."""
+    found = [np.ones(shape)]
+    for axis, length in enumerate(shape if len(shape) > 1 else ()):
+        for place in rng.permutation(length)[:MOST_CUTS]:
+            u = np.zeros(shape)
+            u[(slice(None),) * axis + (place,)] = 1
+            found.append(u)
+    return found
+
+
+def allowed_at_kink(analytic: float, nearby: list[tuple[float, float]], relative: float) -> bool:
+    """Whether a projected gradient at a kink is a mixture of those around it, given with the sizes of their terms."""
+    values = [value for value, _ in nearby]
+    low, high = min(values), max(values)
+    slack = 3 * (high - low) + relative * max(size for _, size in nearby)
     return low - slack <= analytic <= high + slack

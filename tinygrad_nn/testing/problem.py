@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
+import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +47,7 @@ class Problem:
     subject : the object whose source is shown when something is wrong
     keeps_state : a forward overwrites what an earlier forward left for its backward (layers that cache)
     evaluations : how many forwards and backwards ran so far
+    untouched : the same with a copy of the backward pass that was made before its first call, where there is one
     """
 
     title: str
@@ -58,6 +61,7 @@ class Problem:
     random_state: list[tuple[Any, Any]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     evaluations: int = 0
+    untouched: Problem | None = None
 
     def rewind(self) -> None:
         """Put every random generator back to where it stood when the check began."""
@@ -196,7 +200,7 @@ def rule_problem(
     def forward(arrays: Arrays) -> Arrays:
         return as_outputs(fn(*rebuild(structure, iter(arrays))))
 
-    def pull(arrays: Arrays) -> tuple[Arrays, Back]:
+    def pull_by(rule: Any, arrays: Arrays) -> tuple[Arrays, Back]:
         result = rule(*rebuild(structure, iter(arrays)))
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             raise RuleError(
@@ -218,8 +222,35 @@ def rule_problem(
 
         return as_outputs(y), back
 
-    state = generators(fn, rule, *points)
-    return Problem(name_of(fn), found, points, active, forward, pull, rule, False, state, skipped)
+    def made(rule: Any) -> Problem:
+        state = generators(fn, rule, *points)
+        pull = functools.partial(pull_by, rule)
+        return Problem(name_of(fn), found, points, active, forward, pull, rule, False, state, skipped)
+
+    problem = made(rule)
+    copied = untouched(rule)
+    problem.untouched = None if copied is None else made(copied)
+    return problem
+
+
+def untouched(rule: Any) -> Any:
+    """A copy of a function with its own defaults, closure, attributes and globals, or of an object; None without."""
+    try:
+        if not isinstance(rule, types.FunctionType):
+            return copy.deepcopy(rule) if hasattr(rule, "__dict__") or hasattr(rule, "__self__") else None
+        cells = tuple(
+            types.CellType(copy.deepcopy(c.cell_contents)) if _filled(c) else c for c in rule.__closure__ or ()
+        )
+        own = {name: rule.__globals__[name] for name in _names(rule.__code__) if name in rule.__globals__}
+        plain = {n: copy.deepcopy(v) for n, v in own.items() if isinstance(v, (dict, list, set, np.ndarray))}
+        copied = types.FunctionType(
+            rule.__code__, {**rule.__globals__, **plain}, rule.__name__, copy.deepcopy(rule.__defaults__), cells
+        )
+        copied.__kwdefaults__ = copy.deepcopy(rule.__kwdefaults__)
+        copied.__dict__.update(copy.deepcopy(rule.__dict__))
+    except Exception:  # noqa: BLE001 - what cannot be copied is not
+        return None
+    return copied
 
 
 def framework_problem(fn: Any, inputs: Sequence[Any], wrt: Any = None, names: Sequence[str] | None = None) -> Problem:

@@ -1,0 +1,380 @@
+"""The verdict on the gradient of one input: projections, edges of the domain, kinks and ties, what rounding hides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_nn.testing.kinks import allowed_at_kink, around, cuts, direction, directions, hair, neighbours
+from tinygrad_nn.testing.oracles import Oracle, Slope, quiet
+from tinygrad_nn.testing.problem import Arrays, Problem
+from tinygrad_nn.testing.report import KINK, OK, VAGUE, WRONG, Cause, InputReport
+
+__all__ = ["Judge", "Miss", "tolerance_for"]
+
+TOLERANCES = {2: 1e-2, 4: 2e-6, 8: 1e-12}
+ROUGH = 1e-3  # a slope known no better than this tells nothing
+DOUBTFUL = 1e-6  # a slope known no better than this may hide a wrong entry: look at parts
+MOST_PARTS = 64
+MOST_RUNS = 1500
+PIECES = 16
+
+
+def tolerance_for(problem: Problem) -> float:
+    """The tolerance of the narrowest floating dtype among the checked inputs."""
+    return max(TOLERANCES.get(problem.points[k].dtype.itemsize, 1e-12) for k in problem.active)
+
+
+@dataclass
+class Miss:
+    """A projection: along `u`, `analytic` against `slope.value`, right within `bound`."""
+
+    u: Any
+    analytic: float
+    slope: Slope
+    size: float
+    bound: float
+
+    @property
+    def amount(self) -> float:
+        """The difference."""
+        return abs(self.analytic - self.slope.value)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the difference is beyond the tolerance and what the oracle can tell."""
+        return bool(np.isfinite(self.slope.value)) and not self.amount <= self.bound
+
+    def rough(self, limit: float = ROUGH) -> bool:
+        """Whether the oracle's own error is larger than `limit`."""
+        return not 10 * self.slope.error <= limit * max(self.slope.size, self.size)
+
+
+def along(g: Any, u: Any) -> float:
+    """The projection of a gradient, whatever stands at entries that `u` does not move."""
+    return float(np.sum(np.where(u != 0, g * u, 0)))
+
+
+class Judge:
+    """Judges the gradients of a `Problem` at its points, for one upstream gradient.
+
+    Attributes
+    ----------
+    oracle : at the points of the problem
+    causes, notes : what was found besides the verdicts
+    at : for inputs that turned out wrong at another point only, the oracle and the gradients there
+    chosen : for inputs at the edge of the domain, a mask of the entries that are not
+    """
+
+    def __init__(
+        self, problem: Problem, vs: Arrays, gradients: Arrays, rng: np.random.Generator, *, full: bool
+    ) -> None:
+        self.problem = problem
+        self.vs = vs
+        self.gradients = gradients
+        self.rng = rng
+        self.full = full
+        self.tolerance = tolerance_for(problem)
+        self.narrow = self.tolerance > 1e-12
+        self.oracle = Oracle(problem, problem.points, vs)
+        self.causes: list[Cause] = []
+        self.notes: list[str] = []
+        self.at: dict[int, tuple[Oracle, Arrays]] = {}
+        self.chosen: dict[int, Any] = {}
+        self._nearby: list[Oracle] | None = None
+        self._pieces: list[tuple[Arrays, Arrays]] | None = None
+
+    def judge(self, k: int) -> InputReport:
+        """The verdict on one input."""
+        x, g = self.problem.points[k], self.gradients[k]
+        result = InputReport(self.problem.names[k], x.shape, str(x.dtype))
+        if not x.size:
+            result.note = "no entries"
+            return result
+        if g is None:
+            g = np.zeros(x.shape)
+            result.note = "no gradient returned (None)"
+        if g.dtype.kind not in "fiub":
+            result.verdict, result.note = WRONG, f"the gradient is {g.dtype}"
+            self.causes.append(Cause("dtype", result.name, result.note))
+            return result
+        chosen = np.isfinite(g)
+        result.analytic = float(np.max(np.abs(g), initial=0, where=chosen))
+        if g.shape != x.shape:
+            result.verdict = WRONG
+            result.note = f"the gradient has shape {g.shape}, the input {x.shape}"
+            return result
+        if not np.all(chosen) and not self._no_derivative(k, g, chosen, result):
+            return result
+        g = np.where(chosen, g, 0)
+        us = directions(x, self.rng, 3 if self.full else 1)
+        misses = self.misses(self.oracle, k, g, chosen, us)
+        if not all(np.isfinite(m.slope.value) for m in misses):
+            chosen &= ~self._edges(k, chosen)
+            count = int(np.sum(~chosen))
+            self.notes.append(f"{result.name}: {count} entries lie at the edge of the domain, none of them checked")
+            misses = self.misses(Oracle(self.problem, self.problem.points, self.vs), k, g, chosen, us)
+            if not chosen.any():
+                result.verdict, result.note = VAGUE, "every entry lies at the edge of the domain"
+                return result
+        if not np.all(chosen):
+            self.chosen[k] = chosen
+        self._numbers(result, misses)
+        failed = [m for m in misses if m.failed]
+        if any(m.slope.kink for m in misses):
+            self._at_kink(k, g, misses, result)
+        elif failed and not self.excused(self.oracle, k, failed):
+            result.verdict = WRONG
+        else:
+            if failed or any(m.rough() for m in misses):
+                result.verdict = VAGUE
+                result.note = "rounding hides the difference"
+            if self.full and (failed or any(m.rough(max(DOUBTFUL, self.tolerance)) for m in misses)):
+                self._by_parts(k, g, chosen, result)
+        return result
+
+    def _numbers(self, result: InputReport, misses: list[Miss]) -> None:
+        sizes = [max(m.size, m.slope.size) for m in misses]
+        result.oracle = misses[0].slope.method
+        result.noise = max((m.slope.error / s for m, s in zip(misses, sizes, strict=True) if s), default=0.0)
+        result.numeric = result.analytic
+        result.error = max((m.amount / s for m, s in zip(misses, sizes, strict=True) if s), default=0.0)
+
+    def misses(self, oracle: Oracle, k: int, g: Any, chosen: Any, us: Arrays) -> list[Miss]:
+        """The projections of a gradient along `us`, with all but the `chosen` entries left in place."""
+        found = []
+        wide = g.astype(np.float64)
+        for number, u in enumerate(us):
+            u = np.where(chosen, u, 0.0)  # noqa: PLW2901 - entries without a derivative are not moved
+            slope = oracle.slope(k, u, guard=not number)
+            terms = wide * u
+            size = float(np.sum(np.abs(terms)))
+            found.append(Miss(u, float(np.sum(terms)), slope, size, self.tolerance * size + 10 * slope.error))
+        return found
+
+    # Edges of the domain
+
+    def _no_derivative(self, k: int, g: Any, finite: Any, result: InputReport) -> bool:
+        """Whether entries with a gradient that is not finite have no finite derivative either."""
+        bad = np.flatnonzero(~finite)
+        for entry in bad[:6]:
+            u = np.zeros(g.shape)
+            u.flat[entry] = max(abs(float(self.problem.points[k].flat[entry])), 1e-3)
+            slope = self.oracle.slope(k, u)
+            if not slope.size and not slope.jump and any(not np.all(v) for v in self.vs):
+                continue  # it moves nothing but outputs that are left out, as they are not finite
+            if np.isfinite(slope.value) and slope.error <= 1e-3 * max(slope.size, abs(slope.value), slope.jump):
+                index = tuple(int(i) for i in np.unravel_index(entry, g.shape))
+                result.index, result.pair = index, (float(g.flat[entry]), slope.value / float(u.flat[entry]))
+                result.wrong, result.looked, result.error = len(bad), g.size, float("inf")
+                result.verdict = WRONG
+                return False
+        self.oracle.methods.pop(k, None)  # learned where the function may be special
+        result.note = f"{len(bad)} entries lie at the edge of the domain: no finite derivative, none checked"
+        self.notes.append(f"{result.name}: {result.note}")
+        return True
+
+    def _edges(self, k: int, chosen: Any) -> Any:
+        """The entries that cannot move both ways without leaving the domain, found by halving."""
+        x = np.asarray(self.problem.points[k], dtype=np.float64)
+        step = 2.0**-29 * np.where(x == 0, np.max(np.abs(x), initial=0) or 1.0, np.abs(x))
+        bad = np.zeros(x.shape, dtype=bool)
+
+        def outside(mask: Any) -> list[Any]:
+            found = []
+            for sign in (1, -1):
+                arrays = [
+                    p.astype(np.float64) if isinstance(p, np.ndarray) and p.dtype.kind == "f" else p
+                    for p in self.problem.points
+                ]
+                arrays[k] = x + np.where(mask, sign * step, 0)
+                found.append(
+                    [~np.isfinite(y) & (v != 0) for y, v in zip(self.problem.outputs(arrays), self.vs, strict=True)]
+                )
+            return [up | down for up, down in zip(*found, strict=True)]
+
+        with quiet():
+            hit = outside(chosen)
+            if len(hit) == 1 and hit[0].shape == x.shape and not any(h.any() for h in outside(chosen & ~hit[0])):
+                return hit[0]
+            parts = [np.flatnonzero(chosen)]
+            for _ in range(4 * MOST_PARTS):
+                if not parts:
+                    break
+                where = parts.pop()
+                mask = np.zeros(x.shape, dtype=bool)
+                mask.flat[where] = True
+                if not any(h.any() for h in outside(mask)):
+                    continue
+                if len(where) == 1:
+                    bad |= mask
+                else:
+                    parts += [where[: len(where) // 2], where[len(where) // 2 :]]
+        for where in parts:
+            bad.flat[where] = True
+        return bad
+
+    # Rounding
+
+    def excused(self, oracle: Oracle, k: int, failed: list[Miss]) -> bool:
+        """Whether rounding explains every miss: that of real differences, or of inputs moved by an ulp."""
+        with quiet():
+            if self._right_when_wide(oracle, k, failed):
+                return True
+            for miss in failed:
+                real = min(oracle.romberg(np.float64, k, miss.u), key=lambda s: s.error, default=None)
+                limit = 0.0 if real is None else 40 * max(abs(real.value - miss.slope.value), real.error)
+                if real is not None and limit > 1e-3 * max(real.size, miss.slope.size):
+                    # differences this rough excuse what is small against the outputs' own rounding only
+                    limit = min(limit, 1e4 * 2.0**-52 * oracle.noise())
+                if not miss.amount <= limit and not miss.amount <= 20 * self._spread(oracle, k, miss.u):
+                    return False
+        return True
+
+    def _right_when_wide(self, oracle: Oracle, k: int, failed: list[Miss]) -> bool:
+        """Whether the same rule in a wider dtype is right, and this one off by no more than its rounding."""
+        x = self.problem.points[k]
+        kind = np.float64 if self.narrow else np.longdouble
+        eps = float(np.finfo(x.dtype).eps)
+        if np.finfo(kind).eps >= eps:
+            return False
+        wide = [p.astype(kind) if isinstance(p, np.ndarray) and p.dtype.kind == "f" else p for p in oracle.points]
+        try:
+            g = self.problem.gradients(wide, [v.astype(kind) for v in self.vs])[k]
+        except Exception:  # noqa: BLE001 - a rule for narrow dtypes only
+            return False
+        if g is None or g.shape != x.shape:
+            return False
+        tolerance = 1e-7 if self.narrow else self.tolerance
+        for miss in failed:
+            left = abs(along(g, miss.u) - miss.slope.value)
+            right = left <= max(tolerance * miss.size + 10 * miss.slope.error, 0.01 * miss.amount)
+            slack = 1e3 * self.tolerance * miss.size + 64 * eps * oracle.noise()
+            if not right or (miss.amount > slack and miss.amount > slack + 20 * self._spread(oracle, k, miss.u, eps)):
+                return False
+        return True
+
+    def _spread(self, oracle: Oracle, k: int, u: Any, eps: float = 2.0**-52) -> float:
+        """How much the projection's miss moves when inputs and upstream gradient move by a few ulps."""
+
+        def moved(a: Any) -> Any:
+            return np.asarray(a * (1 + eps * self.rng.integers(-3, 4, a.shape)), dtype=a.dtype)
+
+        values = []
+        for _ in range(4):
+            points = [moved(p) if j in self.problem.active else p for j, p in enumerate(oracle.points)]
+            vs = [moved(v) for v in self.vs]
+            g = self.problem.gradients(points, vs)[k]
+            slope = Oracle(self.problem, points, vs)
+            slope.learn(oracle)
+            n = slope.slope(k, u, guard=False).value if oracle.methods.get(k) == "complex" else 0.0
+            values.append((0.0 if g is None else along(g, u)) - n)
+        return max(values) - min(values)
+
+    def _by_parts(self, k: int, g: Any, chosen: Any, result: InputReport) -> None:
+        """Halve the input until each part is either sharp enough to be judged, or a single rough entry."""
+        whole = direction(self.problem.points[k], self.rng).ravel()
+        parts = [np.flatnonzero(chosen)]
+        unseen, runs = 0, self.problem.evaluations
+        for _ in range(MOST_PARTS):
+            if not parts or self.problem.evaluations > runs + MOST_RUNS:
+                break
+            where = parts.pop(0)
+            u = np.zeros(g.shape)
+            u.flat[where] = whole[where]
+            oracle = Oracle(self.problem, self.problem.points, self.vs)
+            (miss,) = self.misses(oracle, k, g, True, [u])
+            sharp = not miss.rough(DOUBTFUL if len(where) > 1 else ROUGH)
+            if miss.failed and not self.excused(oracle, k, [miss]):
+                result.verdict, result.note = WRONG, ""
+                return
+            if sharp and not miss.failed:
+                continue
+            if len(where) == 1:
+                unseen += miss.rough() or miss.failed
+            else:
+                parts += [where[: len(where) // 2], where[len(where) // 2 :]]
+        unseen += sum(len(where) for where in parts)
+        result.verdict = VAGUE if unseen else OK
+        result.note = f"{unseen} of {g.size} entries are too rough to tell" if unseen else ""
+
+    # Kinks
+
+    def _at_kink(self, k: int, g: Any, misses: list[Miss], result: InputReport) -> None:
+        """At a kink, the gradient next door must be right, and the one here a mixture of those around."""
+        if self._nearby is None:
+            self._nearby = neighbours(self.problem, self.problem.points, self.vs, self.rng)
+        result.verdict = KINK
+        result.note = "a kink or tie: left and right slope differ"
+        for near in self._nearby:
+            gradients = self.problem.gradients(near.points, self.vs)
+            there = np.zeros(result.shape) if gradients[k] is None else gradients[k]
+            if there.shape != result.shape or not np.all(np.isfinite(there)):
+                continue
+            found = self.misses(near, k, there, True, [direction(near.points[k], self.rng)])
+            if found[0].failed and not found[0].slope.kink and not self.excused(near, k, found):
+                result.verdict, result.note = WRONG, ""
+                self.at[k] = near, gradients
+                return
+        if self._pieces is None:
+            self._pieces = [(p, self.problem.gradients(p, self.vs)) for p in around(self.problem, self.rng, PIECES)]
+        near_by = [(p[k], d[k]) for p, d in self._pieces if d[k] is not None and d[k].shape == g.shape]
+        near_by = [(p, d) for p, d in near_by if np.all(np.isfinite(d))]
+        if len(near_by) < PIECES // 2:
+            return
+        pieces = np.array([d for _, d in near_by])
+        # what rounding makes look like a kink agrees with the oracle all the same
+        us = [m.u for m in misses if m.failed] + (cuts(g.shape, self.rng) if self.full else [])
+        relative = max(1e-4, 100 * float(np.finfo(self.problem.points[k].dtype).eps))
+        mixed = all(
+            allowed_at_kink(
+                float(np.sum(g * u)), [(float(np.sum(p * u)), float(np.sum(np.abs(p * u)))) for p in pieces], relative
+            )
+            for u in us
+        )
+        entry = self._odd_entry(k, g, np.array([p for p, _ in near_by]), pieces, relative) if mixed else None
+        if mixed and entry is None:
+            return
+        result.verdict = WRONG
+        result.note = "wrong exactly here, right next door"
+        if entry is not None:
+            result.index = tuple(int(i) for i in np.unravel_index(entry[0], g.shape))
+            result.pair = float(g.flat[entry[0]]), entry[1]
+            result.wrong, result.looked = 1, g.size
+        self.causes.append(
+            Cause(
+                "ties",
+                result.name,
+                "wrong exactly here, right next door: no mixture of the gradients around this point",
+                hint="at ties (max, sort, clip) share the gradient or give it to one, never to each",
+            )
+        )
+
+    def _odd_entry(self, k: int, g: Any, points: Any, pieces: Any, relative: float) -> tuple[int, float] | None:
+        """An entry beyond both sides of its own kink, and the nearer side.
+
+        Only where the side that the entry itself is on decides its gradient: behind a matrix product, kinks of
+        several units mix, and what is usual there (0 for each unit) need not lie between the sides.
+        """
+        low, high = pieces.min(axis=0), pieces.max(axis=0)
+        slack = relative * (np.abs(low) + np.abs(high) + 0.01 * np.max(np.abs(pieces)))
+        x = self.problem.points[k]
+        for entry in np.flatnonzero((g < low - slack) | (g > high + slack)):
+            above = points.reshape(len(points), -1)[:, entry] > x.flat[entry]
+            values, room = pieces.reshape(len(pieces), -1)[:, entry], slack.flat[entry]
+            if not all(side.any() and np.ptp(values[side]) <= room for side in (above, ~above)):
+                continue
+            sides = list(values)
+            for sign in (1, -1):  # among many ties, only a step of the entry alone makes it the largest
+                moved = list(self.problem.points)
+                moved[k] = x.copy()
+                moved[k].flat[entry] += sign * hair(x).flat[entry]
+                alone = self.problem.gradients(moved, self.vs)[k]
+                sides.append(float(alone.flat[entry]))
+            value = float(g.flat[entry])
+            nearest = min(max(value, min(sides)), max(sides))
+            if abs(value - nearest) > room:
+                return int(entry), nearest
+        return None
