@@ -262,16 +262,22 @@ class Judge:
         def moved(a: Any) -> Any:
             return np.asarray(a * (1 + eps * self.rng.integers(-3, 4, a.shape)), dtype=a.dtype)
 
-        values = []
-        for _ in range(4):
+        values: list[float] = []
+        for _ in range(8):
             points = [moved(p) if j in self.problem.active else p for j, p in enumerate(oracle.points)]
+            if not all(
+                np.all(np.isfinite(y) | (v == 0)) for y, v in zip(self.problem.outputs(points), self.vs, strict=True)
+            ):
+                continue  # an ulp beyond the edge of the domain
             vs = [moved(v) for v in self.vs]
             g = self.problem.gradients(points, vs)[k]
             slope = Oracle(self.problem, points, vs)
             slope.learn(oracle)
             n = slope.slope(k, u, guard=False).value if oracle.methods.get(k) == "complex" else 0.0
             values.append((0.0 if g is None else along(g, u)) - n)
-        return max(values) - min(values)
+            if len(values) == 4:
+                break
+        return max(values) - min(values) if values else 0.0
 
     def _by_parts(self, k: int, g: Any, chosen: Any, result: InputReport) -> None:
         """Halve the input until each part is either sharp enough to be judged, or a single rough entry."""
