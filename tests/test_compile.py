@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import inspect
 import itertools
 import math
+import re
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -13,7 +19,10 @@ from hypothesis import strategies as st
 from samples import LOSS_LAYERS, PLAIN_LAYERS, layer_sample, loss_sample
 
 import tinygrad_nn as tn
-from tinygrad_nn.compiler import compile  # noqa: A004
+from tinygrad_nn.compiler import (
+    compile,  # noqa: A004
+    layout,
+)
 
 F = tn.functional
 
@@ -100,6 +109,26 @@ def test_every_layer(kind):
         return (np.random.default_rng(k).integers(5, size=batch.shape), y) if numbers else (x, y)
 
     both_ways(make, data, mse)
+    check_sources(make, data, mse)
+
+
+def text_of(parts):
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+
+def check_sources(make, data, loss):
+    """The source of a step, and of the model's inference, in training and in evaluation."""
+    model = make(np.random.default_rng(1))
+    parameters = list(model.parameters())
+    named = {name.replace("layers.", "") for name, _ in model.named_parameters()}
+    for mode in (True, False):
+        model.train(mode)
+        step, predict = compile(lambda *batch: loss(model, *batch)), compile(model, backward=False)
+        step(*data(0))
+        predict(data(0)[0])
+        check_source(step, parameters, *data(1))
+        check_source(predict, parameters, data(1)[0])
+        assert {g.name for g in step._entries[0].built.program.gradients} == {f"d_model.{name}" for name in named}
 
 
 @pytest.mark.parametrize("kind", LOSS_LAYERS)
@@ -107,6 +136,7 @@ def test_every_loss_layer(kind):
     before, target = loss_sample(kind)
     data = classes if target == "classes" else regression
     both_ways(perceptron, data, lambda model, x, y: kind()(before(model(x)), y))
+    check_sources(perceptron, data, lambda model, x, y: kind()(before(model(x)), y))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -116,6 +146,7 @@ def test_every_loss(loss):
         (classes, regression) if loss is F.cross_entropy else (classes,) if target == "classes" else (regression,)
     ):
         both_ways(perceptron, data, lambda model, x, y: loss(before(model(x)), y))
+        check_sources(perceptron, data, lambda model, x, y: loss(before(model(x)), y))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -212,24 +243,72 @@ def test_random_networks(case):
         agree(compiled, [p.grad for p in parameters], rtol)
         for p in parameters:
             p.data *= 0.9
-    check_source(step, x, y, parameters, compiled=[p.grad for p in parameters])
+    check_source(step, parameters, x, y)
 
 
-def check_source(step, x, y, parameters, compiled):
-    """Executing the source with the same arrays gives the same numbers."""
-    space = {}
+def check_source(step, parameters, *batch):
+    """Executing the source with the same arrays gives the same numbers, and it needs NumPy only."""
+    entry = step._entries[0]
+    built = entry.built
+    space = dict(step.given)
     exec(step.source, space)  # noqa: S102
-    source = step._entries[0].built.source
-    given = {id(p): p.data for p in parameters}
-    arguments = [(x, y)[v.source] if v.role == "input" else given[id(v.source)] for v in source.arguments]
-    _, gradients = space["step"](*arguments)
+    states = {id(g): g.bit_generator.state for g in step.given.values()}
+    leaves = [a for a in batch if isinstance(a, (np.ndarray, tn.Tensor))]
+
+    def array_of(value):
+        if value.role in ("input", "array"):
+            return np.asarray(leaves[value.source] if value.role == "input" else value.source)
+        holder, key = entry._places.get(id(value.source), ([value.source], 0))
+        return holder[key].data.copy()
+
+    arguments = [array_of(value) for value in built.source.arguments]
+    found = space["step"](*arguments)
+    results, gradients = found if built.program.gradients else (found, ())
+    results = results if isinstance(results, tuple) else (results,)
+    for g in step.given.values():
+        g.bit_generator.state = states[id(g)]
     for p in parameters:
         p.zero_grad()
-    step(x, y)
-    places = {id(p): k for k, p in enumerate(step._entries[0].built.parameters)}
-    for p in parameters:
-        if id(p) in places:
-            np.testing.assert_array_equal(gradients[places[id(p)]], p.grad)
+    value = step(*batch)
+    np.testing.assert_array_equal(results[0], (value[0] if isinstance(value, tuple) else value).data)
+    for p, gradient in zip(built.parameters, gradients, strict=True):
+        np.testing.assert_array_equal(gradient, p.grad)
+    for (holder, key), buffer in zip(built.rebound, results[len(results) - len(built.rebound) :], strict=True):
+        np.testing.assert_array_equal(buffer, holder[key].data)
+    assert set(re.findall(r"^(?:import|from) (\w+)", step.source, re.MULTILINE)) - sys.stdlib_module_names == {"numpy"}
+    assert max(map(len, step.source.splitlines())) <= 120
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ruff"), reason="the formatter")
+def test_sources_are_formatted(tmp_path):
+    for kind in PLAIN_LAYERS:
+        layer, batch = layer_sample(kind, np.random.default_rng(0))
+        w = tn.Tensor(np.ones(1), requires_grad=True)
+        step = compile(lambda x, layer=layer, w=w: np.square(layer(x) * w).sum())
+        step(batch)
+        (tmp_path / f"{kind.__name__}.py").write_text(step.source)
+    ruff = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "format",
+        "--diff",
+        "--isolated",
+        "--no-cache",
+        "--line-length=120",
+        str(tmp_path),
+    ]
+    done = subprocess.run(ruff, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@given(st.recursive(st.sampled_from(["name", "0.5", "'a, (b'"]), lambda part: st.lists(part, max_size=30).map(text_of)))
+def test_lines_that_are_broken_say_the_same(expression):
+    statement = f"    value = np.function({expression}, {expression})  # (3, 4)"
+    broken = layout.laid_out(statement)
+    assert ast.dump(ast.parse(textwrap.dedent(broken))) == ast.dump(ast.parse(textwrap.dedent(statement)))
+    assert broken.count("#") == 1
+    assert max(map(len, broken.splitlines())) <= 120 or "(" not in broken.split("(", 2)[-1]
 
 
 # What a call returns

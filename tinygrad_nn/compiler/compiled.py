@@ -189,6 +189,11 @@ class Compiled:
         """The program of the latest call as standalone NumPy source, which defines ``step``."""
         return self._latest().built.source.text
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What `source` needs besides NumPy and cannot spell, by name: generators, and functions of the user's own."""
+        return dict(self._latest().built.source.given)
+
     def explain(self) -> str:
         """Say in words what the program of the latest call does: kernels, buffers, bytes, what is reused."""
         return explain(self._latest().built, len(self._entries))

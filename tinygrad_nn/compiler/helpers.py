@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import re
 import sys
 import textwrap
 import types
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from tinygrad_nn import errors
 
@@ -19,21 +18,22 @@ __all__ = ["ERRORS", "numpy_name", "text_of"]
 
 ERRORS: dict[str, Any] = {name: getattr(errors, name) for name in errors.__all__}
 """The exceptions that kernels raise; where there is only NumPy, the built-in ones stand for them."""
+_PLACES = ("numpy", "numpy.linalg", "numpy.fft", "numpy.lib.stride_tricks")
 
 
 def numpy_name(function: Callable[..., Any]) -> str | None:
     """How a function is reached from ``np``, or None if it is not NumPy's."""
     name = getattr(function, "__name__", "")
     module = getattr(function, "__module__", None) or "numpy"
-    for prefix, place in (("np", "numpy"), ("np.linalg", "numpy.linalg"), ("np.fft", "numpy.fft")):
+    for place in _PLACES:
         # a module that was not loaded cannot be where the function comes from
         if name and module.startswith("numpy") and getattr(sys.modules.get(place), name, None) is function:
-            return f"{prefix}.{name}"
+            return f"{place.replace('numpy', 'np')}.{name}"
     return None
 
 
 def text_of(function: Callable[..., Any]) -> dict[str, str] | None:
-    """The source of a function and of those that it calls, by name; None where it needs more than NumPy."""
+    """The source of a function, and of what it needs besides NumPy, by name; None where that is not to be had."""
     found: dict[str, str] = {}
     return found if _collect(function, found) else None
 
@@ -45,36 +45,45 @@ def _collect(function: Any, found: dict[str, str]) -> bool:
     if function.__name__ in found:
         return True
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        text = textwrap.dedent(inspect.getsource(function))
+        body = ast.parse(text).body[0]
     except (OSError, TypeError, SyntaxError):
         return False
-    body = tree.body[0]
     if not isinstance(body, ast.FunctionDef) or body.decorator_list:
         return False
-    _strip(body)
-    found[function.__name__] = ast.unparse(body)
-    for name in function.__code__.co_names:
-        value = function.__globals__.get(name, found)
-        if value is np or (value is found and (hasattr(builtins, name) or not _is_loaded(body, name))):
-            continue
-        if name in ERRORS and value is ERRORS[name]:
-            found[name] = f"{name} = {value.__bases__[-1].__name__}"
-        elif value is found or not _collect(value, found):
-            return False
+    found[function.__name__] = _plain(body, text.splitlines())
+    return all(_resolve(name, function.__globals__, found) for name in sorted(_free(function, body)))
+
+
+def _free(function: types.FunctionType, body: ast.FunctionDef) -> set[str]:
+    """The global variables that a function reads."""
+    return {node.id for node in ast.walk(body) if isinstance(node, ast.Name)} & {*function.__code__.co_names} - {"np"}
+
+
+def _resolve(name: str, space: dict[str, Any], found: dict[str, str]) -> bool:
+    """Add to `found` what a global variable stands for; whether that was possible."""
+    value = space.get(name)
+    if value is None:
+        return hasattr(builtins, name)
+    if name in ERRORS and value is ERRORS[name]:
+        found[name] = f"{name} = {value.__bases__[-1].__name__}"
+    elif isinstance(value, types.ModuleType) and name in sys.stdlib_module_names:
+        found[name] = f"import {name}"
+    elif (full := numpy_name(value)) is not None:
+        found[name] = f"{name} = {full}"
+    else:
+        return _collect(value, found)
     return True
 
 
-def _strip(body: ast.FunctionDef) -> None:
-    """Take away annotations and the docstring."""
+def _plain(body: ast.FunctionDef, lines: list[str]) -> str:
+    """The text of a function without annotations, docstring and remarks to tools."""
     body.returns = None
     arguments = body.args
     for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
         if argument is not None:
             argument.annotation = None
-    if ast.get_docstring(body) is not None:
-        del body.body[0]
-
-
-def _is_loaded(body: ast.FunctionDef, name: str) -> bool:
-    """Whether a name is read as a variable, and not only as an attribute."""
-    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(body))
+    first = body.body[1 if ast.get_docstring(body) is not None else 0]
+    signature = ast.unparse(arguments).replace("'", '"')
+    text = "\n".join(lines[first.lineno - 1 : body.end_lineno])
+    return f"def {body.name}({signature}):\n" + re.sub(r"  # (noqa|type:).*", "", text)

@@ -123,6 +123,21 @@ def _expand(emit: Emit, args: tuple[Any, ...], kwargs: dict[str, Any], _result: 
     return emit("view", np.broadcast_to, x, shape)
 
 
+def _reshape(emit: Emit, args: tuple[Any, ...], kwargs: dict[str, Any], result: Value) -> Value | None:
+    order = args[2] if len(args) > 2 else kwargs.get("order", "C")
+    if not isinstance(args[0], Value) or order != "C":
+        return None
+    return emit("view", np.reshape, args[0], result.shape)
+
+
+def _ravel(emit: Emit, args: tuple[Any, ...], kwargs: dict[str, Any], result: Value) -> Value | None:
+    return _reshape(emit, (args[0], None, *args[1:]), kwargs, result)
+
+
+def _broadcast_to(emit: Emit, args: tuple[Any, ...], _kwargs: dict[str, Any], result: Value) -> Value | None:
+    return emit("view", np.broadcast_to, args[0], result.shape) if isinstance(args[0], Value) else None
+
+
 def _cast(emit: Emit, args: tuple[Any, ...], _kwargs: dict[str, Any], _result: Value) -> Value | None:
     return emit("cast", np.copyto, args[0]) if isinstance(args[0], Value) else None
 
@@ -156,6 +171,9 @@ _LOWERINGS: dict[Callable[..., Any], Lowering] = {
     elementwise.relu: _relu,
     elementwise.sigmoid: _sigmoid,
     shaping.expand: _expand,
+    np.reshape: _reshape,
+    np.ravel: _ravel,
+    np.broadcast_to: _broadcast_to,
     shaping.cast: _cast,
     np.clip: _clip,
     random.random_like: _draw,

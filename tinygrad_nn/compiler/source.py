@@ -12,14 +12,16 @@ import numpy as np
 
 from tinygrad_nn.compiler.buffers import Buffer, Plan
 from tinygrad_nn.compiler.helpers import ERRORS, numpy_name, text_of
-from tinygrad_nn.compiler.literals import around, dtype_name, literal, nested
+from tinygrad_nn.compiler.layout import WIDTH, laid_out
+from tinygrad_nn.compiler.literals import around, dtype_name, filled, index_of, literal, nested
 from tinygrad_nn.compiler.program import Op, Program, Value
 from tinygrad_nn.derivatives import TABLE, indexing
 
 __all__ = ["Source"]
 
 _GETITEM = TABLE[indexing.getitem].kernel
-_WIDTH = 100
+_LONGEST = 4096
+"""Constants of more entries are not written down."""
 
 
 class Source:
@@ -100,17 +102,16 @@ class Source:
 
     def _constant(self, value: Value) -> str:
         array = value.source
-        if value.name == "ones":
-            name = self._name("ones")
-            self._head.append(f"{name} = np.ones({array.shape}, {dtype_name(array.dtype)})")
-            return name
-        if array.size > 64:
-            name = self._name("constant")
-            self.given[name] = array
-            return name
         name = self._name("number" if array.ndim == 0 else value.name or "constant")
-        entries = textwrap.shorten(nested(array.tolist()), 10**6)
-        self._head.append(f"{name} = np.array({entries}, {dtype_name(array.dtype)})" + _reshaped(array))
+        text = filled(array) if array.ndim else None
+        if value.name == "ones":
+            text = f"np.ones({array.shape}, {dtype_name(array.dtype)})"
+        elif text is None and array.size <= _LONGEST:
+            text = f"np.array({nested(array.tolist())}, {dtype_name(array.dtype)})" + _reshaped(array)
+        if text is None:
+            self.given[name] = array
+        else:
+            self._head.append(f"{name} = {text}")
         return name
 
     # Operations
@@ -119,7 +120,7 @@ class Source:
         part = int(op.backward)
         lines = self._bodies[part]
         if op.kind == "view" and op.output in self._plan.static_views:
-            stem = self._names[op.inputs()[0]].split("[")[0]
+            stem = re.sub(r"(_view|_T)(_\d+)?$", "", self._names[op.inputs()[0]].split("[")[0])
             self._names[op.output] = name = self._name(f"{stem}_T" if _is_transpose(op) else f"{stem}_view")
             self._head.append(f"{name} = {self._call(op, part)}  # {op.output.shape}")
         elif op.kind == "view":
@@ -199,8 +200,7 @@ class Source:
         """The call of a function that returns its result."""
         args = [self._text(a, part) for a in op.args]
         if op.function is _GETITEM:
-            index = args[1][1:-1] if args[1].startswith("(") and args[1] != "()" else args[1]
-            return f"{args[0]}[{index}]"
+            return f"{args[0]}[{self._index(op.args[1], args[1], part)}]"
         if _is_transpose(op):
             return f"{args[0]}.T"
         if op.function is np.reshape and not op.kwargs:
@@ -211,6 +211,13 @@ class Source:
             helper = text_of(op.function)
             name = self._helper(op.function, helper) if helper else self._given(op.function)
         return f"{name}({', '.join([*args, *options])})"
+
+    def _index(self, item: Any, text: str, part: int) -> str:
+        """An index between brackets."""
+        if isinstance(item, tuple) and item:
+            return ", ".join(self._index(inner, self._text(inner, part), part) for inner in item)
+        parts = [self._text(p, part) for p in (item.start, item.stop, item.step)] if isinstance(item, slice) else []
+        return index_of(item, text, parts)
 
     def _helper(self, function: Callable[..., Any], texts: dict[str, str]) -> str:
         if any(name in self._taken and self._helpers.get(name) != text for name, text in texts.items()):
@@ -250,14 +257,14 @@ class Source:
         crossing = [self._names[v] for v in self._crossing]
         gradients = [self._of(v, 1) for v in self._program.gradients]
         lines = ["# Buffers, allocated once", *self._head, ""]
-        lines += [*_signature("forward", names), *(f"    {line}" for line in self._bodies[0])]
+        lines += [_signature("forward", names), *(f"    {line}" for line in self._bodies[0])]
         lines += [f"    return {_tuple([*self._results, *crossing])}"]
         if gradients:
-            lines += ["", *_signature("backward", [*names, *crossing]), *(f"    {line}" for line in self._bodies[1])]
+            lines += ["", _signature("backward", [*names, *crossing]), *(f"    {line}" for line in self._bodies[1])]
             lines += [f"    return {_tuple(gradients)}"]
         lines += ["", f"return forward, {'backward' if gradients else 'None'}"]
         body = "\n".join(f"    {line}".rstrip() for line in lines)
-        return "\n".join([*_signature("program", list(self.given)), body])
+        return "\n".join([_signature("program", list(self.given)), body])
 
     def text_of_program(self) -> str:
         """The source of ``program`` and its helpers, without ``step``; it has to be run where `ERRORS` are."""
@@ -268,26 +275,27 @@ class Source:
         names = [self._names[v] for v in self.arguments]
         gradients = [self._names[v] for v in self._program.gradients]
         count = len(self._results)
-        lines = ['"""A step as NumPy calls, written by tinygrad_nn."""', "", "import numpy as np", ""]
-        for text in self._helpers.values():
-            lines += ["", text, ""]
-        lines += ["", self.factory, "", ""]
+        texts = list(self._helpers.values())
+        imports = sorted(text for text in texts if text.startswith("import "))
+        lines = ['"""A step as NumPy calls, written by tinygrad_nn."""', "", *imports, *[""] * bool(imports)]
+        lines += ["import numpy as np"]
+        others = sorted(text for text in texts if not text.startswith(("def ", "import ")))
+        lines += ["", *others] if others else []
+        for text in texts:
+            lines += ["", "", text] if text.startswith("def ") else []
+        lines += ["", "", self.factory, "", ""]
         if self.given:
-            lines.append(
-                f"# forward, backward = program(...), with what cannot be written down: {', '.join(self.given)}"
-            )
-        else:
-            lines.append("forward, backward = program()")
-        lines += ["", "", *_signature("step", names)]
-        lines.append(f'    """Return the results{" and the gradients " * bool(gradients)}{", ".join(gradients)}."""')
+            lines.append("# what NumPy source cannot spell has to be there: exec(step.source, dict(step.given))")
+        lines += [f"forward, backward = program({', '.join(self.given)})", "", "", _signature("step", names)]
+        lines += _docstring(gradients)
         lines.append(f"    rest = forward({', '.join(names)})")
         value = "rest[0]" if count == 1 else f"rest[:{count}]"
         if not gradients:
-            return "\n".join([*lines, f"    return {value}\n"])
+            return laid_out("\n".join([*lines, f"    return {value}\n"]))
         extra = [f"*rest[{count}:]"] if self.kept else []
         lines.append('    with np.errstate(all="ignore"):')
         lines.append(f"        gradients = backward({', '.join([*names, *extra])})")
-        return "\n".join([*lines, f"    return {value}, gradients\n"])
+        return laid_out("\n".join([*lines, f"    return {value}, gradients\n"]))
 
 
 _CALL = re.compile(r"(?<![\w.])np\.([a-z_.0-9]+)\(")
@@ -309,16 +317,21 @@ def _builtins() -> set[str]:
     return set(dir(__builtins__)) if not isinstance(__builtins__, dict) else set(__builtins__)
 
 
-def _signature(name: str, names: list[str]) -> list[str]:
-    line = f"def {name}({', '.join(names)}):"
-    if len(line) <= _WIDTH - 8:
+def _signature(name: str, names: list[str]) -> str:
+    return f"def {name}({', '.join(names)}):"
+
+
+def _docstring(gradients: list[str]) -> list[str]:
+    line = f'    """Return the results{" and the gradients " * bool(gradients)}{", ".join(gradients)}."""'
+    if len(line) <= WIDTH:
         return [line]
-    return [f"def {name}(", *(f"    {text}" for text in textwrap.wrap(", ".join(names) + ",", _WIDTH - 12)), "):"]
+    names = textwrap.wrap(", ".join(gradients) + ".", WIDTH - 4)
+    return ['    """Return the results and the gradients.', "", *(f"    {names}" for names in names), '    """']
 
 
 def _tuple(names: list[str]) -> str:
-    text = ", ".join(names) + ("," if len(names) == 1 else "")
-    return text if 0 < len(text) < _WIDTH - 15 else "(" + "\n            ".join(textwrap.wrap(text, _WIDTH - 15)) + ")"
+    text = ", ".join(names)
+    return f"({text},)" if len(names) == 1 else f"({text})" if not names or len(text) > WIDTH - 15 else text
 
 
 def _reshaped(array: Any) -> str:

@@ -165,6 +165,10 @@ def _fold(g: Any, window_shape: Any, axis: Any, shape: tuple[int, ...]) -> Any:
     return y
 
 
+def _windows(x: Any, window_shape: Any, axis: Any = None) -> Any:
+    return _window_view(x, window_shape, axis)
+
+
 _window_view = np.lib.stride_tricks.sliding_window_view
 fold: Callable[..., Any] = own(
     _fold, lambda g, _y, _g, window_shape, axis, shape: _window_view(g, window_shape, axis), name="fold"
@@ -172,7 +176,7 @@ fold: Callable[..., Any] = own(
 numpy_row(
     _window_view,
     lambda g, _y, _x, window_shape, axis=None: fold(g, window_shape, axis, _x.shape),
-    kernel=lambda x, window_shape, axis=None: _window_view(x, window_shape, axis),
+    kernel=_windows,
 )
 
 
