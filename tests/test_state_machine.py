@@ -155,7 +155,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=values, a=values)
     def detach(self, a):
-        return self.made(a.tensor.detach(), a.array.copy(), {}, [])
+        return self.made(a.tensor.detach(), a.array, {}, [])
 
     @rule(target=values, a=values)
     def without_recording(self, a):
@@ -187,7 +187,10 @@ class Machine(RuleBasedStateMachine):
                 other.p = tn.nn.Parameter(new)
                 tn.save(path, model=other)
                 tn.load(path, model=module)
-        leaf.array = np.array(new)
+        if door == "data":
+            leaf.array = new
+        else:  # views of the array see it, in the model as well
+            leaf.array[...] = new
         self.written[leaf] = self.tick()
 
     @rule(leaf=leaves)
