@@ -422,6 +422,9 @@ WRONG = {
     "metric's name": ({"metrics": {"loss": share_above}}, ArgumentError, "history's own"),
     "metric's value": ({"metrics": {"above": lambda p, t: p > t}}, DTypeError, "above gave an array"),
     "callback": ({"callbacks": [3]}, DTypeError, "a callback is a function"),
+    "schedule": (
+        {"callbacks": tn.optim.StepLR(tn.optim.SGD(net().parameters()), 2)}, DTypeError, r"LearningRate\(StepLR\(",
+    ),
     "hook": ({"callbacks": [type("Logger", (), {"on_epoch": 1})()]}, ArgumentError, "Logger has on_epoch"),
 }  # fmt: skip
 

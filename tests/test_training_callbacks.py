@@ -156,11 +156,32 @@ def test_learning_rates_by_a_function_and_by_an_object():
     history = train(Net(), epochs=2, callbacks=[LearningRate(lambda step: 0.5**step, every="step"), spy])
     assert rates == [0.5**step for step in range(6)]
     assert history["lr"] == [0.25, 0.5**5]
+    model = Net()
+    optimizer = tn.optim.SGD(model.parameters(), lr=0.8)
+    schedule = tn.optim.StepLR(optimizer, 2, gamma=0.5)
+    assert train(model, epochs=5, optimizer=optimizer, callbacks=LearningRate(schedule))["lr"] == [
+        0.8, 0.8, 0.4, 0.4, 0.2]  # fmt: skip
     for every, expected in (("epoch", [0.8, 0.4]), ("step", [0.2, 0.025])):
         model = Net()
         optimizer = tn.optim.SGD(model.parameters(), lr=0.8)
         schedule = LearningRate(Halving(optimizer), every=every)
         assert train(model, epochs=2, optimizer=optimizer, callbacks=schedule)["lr"] == expected
+
+
+def test_gradients_are_clipped_before_the_step():
+    norms = []
+
+    class Clip:
+        def on_gradients(self, state):
+            tn.optim.clip_grad_norm(state.model.parameters(), 0.01)
+            norms.append(np.sqrt(sum(np.sum(np.square(p.grad)) for p in state.model.parameters())))
+
+    a, b = Net(), Net()
+    for compiling in (False, True):
+        train(a if compiling else b, callbacks=Clip(), optimizer=None, compile=compiling)
+    assert max(norms) <= 0.01
+    for x, y in zip(a.parameters(), b.parameters(), strict=True):
+        np.testing.assert_allclose(x.data, y.data, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +356,9 @@ def start(path, source, crasher=None, epochs=4, every=None, compiling=False, **o
     inputs, targets, given_options = SOURCES[source]()
     stop = EarlyStopping("val_loss", patience=2)
     mine = Stateful()
-    callbacks = [stop, LearningRate(Halving(optimizer), every="step"), mine, *([crasher] if crasher else [])]
+    warm = tn.optim.LinearLR(optimizer, 0.5, total_iters=3)
+    schedule = tn.optim.SequentialLR(optimizer, [warm, tn.optim.CosineAnnealingLR(optimizer, 8)], [3])
+    callbacks = [stop, LearningRate(schedule, every="step"), mine, *([crasher] if crasher else [])]
     if path is not None:
         callbacks.insert(0, Checkpoint(path, every=every))
     history = train(

@@ -54,6 +54,8 @@ class Hooks:
             self._at[hook].append(getattr(callback, hook))
         if not found and callable(callback):
             self._at["on_epoch_end"].append(callback)
+        elif not found and callable(getattr(callback, "step", None)):
+            raise DTypeError(f"a schedule is no callback by itself: write LearningRate({type(callback).__name__}(...))")
         elif not found:
             raise DTypeError(
                 f"a callback is a function of the state, called after each epoch, or an object with some of the "

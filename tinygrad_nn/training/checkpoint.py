@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from tinygrad_nn.checks import whole
 from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
 from tinygrad_nn.io import load, save
 
@@ -62,13 +63,11 @@ class Checkpoint:
             raise DTypeError(f"Checkpoint takes the path of a file, got {path!r}")
         if os.path.splitext(path)[1] not in (".npz", ".safetensors"):  # noqa: PTH122 - as in the room of files
             raise ArgumentError(f"a checkpoint is an .npz or a .safetensors file, got {os.fspath(path)!r}")
-        if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
-            raise ArgumentError(f"every={every!r} is a number of steps, 1 or more")
         folder = os.path.dirname(path)  # noqa: PTH120
         if folder and not os.path.isdir(folder):  # noqa: PTH112
             raise ArgumentError(f"the folder {folder!r} of a checkpoint does not exist: make it first")
         self.path = path
-        self.every = every
+        self.every = None if every is None else whole("every", every)
         self.resume = resume
 
     def restore(self, parts: dict[str, Any]) -> bool:

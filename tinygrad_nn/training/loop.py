@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.checks import whole
 from tinygrad_nn.compiler.world import World
 from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.data import batches
@@ -74,7 +75,8 @@ def fit(
     callbacks : functions and objects, optional
         Functions of the `State`, called after each epoch; objects with methods among ``on_train_begin``,
         ``on_epoch_begin``, ``on_step_begin``, ``on_gradients``, ``on_step_end``, ``on_epoch_end``,
-        ``on_train_end``, each taking the state.
+        ``on_train_end``, each taking the state.  At ``on_gradients`` the gradients are there and the step is not
+        yet taken: the place for `tn.optim.clip_grad_norm`.
     rng : seed or Generator, optional
         Shuffles the arrays anew in each epoch; without it they are taken in order.
     compile : {"auto", True, False}
@@ -118,8 +120,7 @@ def fit(
     check_module(model)
     if not callable(loss) or isinstance(loss, type):
         raise DTypeError(f"loss is a function loss(prediction, target) or a loss Module, got {loss!r}")
-    if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
-        raise ArgumentError(f"epochs={epochs!r} must be a whole number, 0 or more")
+    epochs = whole("epochs", epochs, 0)
     if not isinstance(compile, bool) and compile != "auto":
         raise ArgumentError(f"compile={compile!r} is none of True, False and 'auto'")
     generator = _generator(rng)
@@ -131,7 +132,7 @@ def fit(
     columns = ["loss", *named]
     columns += [f"val_{name}" for name in columns] if held_out is not None else []
     history = History({name: [] for name in (*columns, *_rates(optimizer), "seconds")})
-    state = State(model=model, loss=loss, optimizer=optimizer, history=history, epochs=int(epochs))
+    state = State(model=model, loss=loss, optimizer=optimizer, history=history, epochs=epochs)
     step = Step(model, loss, compile if training.fixed else compile is True)
     loop = _Loop(state, training, held_out, named, Hooks(callbacks), step, display(progress))
     given = [s for s in (inputs, validation) if not isinstance(s, (list, tuple))]  # which may be long

@@ -86,8 +86,8 @@ class Bar(Quiet):
         """Open the bar."""
         self._epochs = epochs
         total = None if batches is None else epochs * batches
-        self._bar = self._tqdm(total=total, initial=steps, unit="step")
-        self._bar.set_description(f"epoch {min(done + 1, epochs)}/{epochs}", refresh=False)
+        name = f"epoch {min(done + 1, epochs)}/{epochs}"
+        self._bar = self._tqdm(desc=name, total=total, initial=steps, unit="step")
 
     def step(self) -> None:
         """Move the bar on."""

@@ -18,7 +18,8 @@ class LearningRate:
     ----------
     schedule : function, or object with ``step()``
         A function of the number of the epoch (or step), counted from 0, that gives the learning rate of all
-        parameter groups; or a schedule made for the optimizer, whose ``step()`` is called after each.
+        parameter groups; or a schedule made for the optimizer, such as `tn.optim.CosineAnnealingLR`, whose
+        ``step()`` is called after each.
     every : {"epoch", "step"}
 
     Examples

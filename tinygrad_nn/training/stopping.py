@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.anomaly import _unfinite, _Watch
+from tinygrad_nn.checks import number, whole
 from tinygrad_nn.compiler.snapshot import Snapshot
 from tinygrad_nn.compiler.world import World
 from tinygrad_nn.derivatives import Row
@@ -70,17 +71,13 @@ class EarlyStopping:
         mode: str | None = None,
         restore: bool = True,
     ) -> None:
-        if isinstance(patience, bool) or not isinstance(patience, (int, np.integer)) or patience < 1:
-            raise ArgumentError(f"patience={patience!r} is a number of epochs, 1 or more")
-        if not min_delta >= 0:
-            raise ArgumentError(f"min_delta={min_delta!r} must be 0 or more")
         if mode is None and monitor.endswith("loss"):
             mode = "min"
         if mode not in ("min", "max"):
             raise ArgumentError(f"mode={mode!r} for {monitor!r}: say 'min' if less of it is better, 'max' if more is")
         self.monitor = monitor
-        self.patience = patience
-        self.min_delta = min_delta
+        self.patience = whole("patience", patience)
+        self.min_delta = number("min_delta", min_delta, 0)
         self.mode = mode
         self.restore = restore
         self._reset()
