@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinygrad_nn as tn
-from tinygrad_nn.compiler import compile as compile_step
 
-Step = Callable[[], Any]
+Step = Callable[..., Any]
+"""One step on the workload's own batch; those in NumPy take another (x, y) of its shapes."""
 LR = 0.01
 
 
@@ -81,7 +81,7 @@ def notebook(work: Workload) -> Step:
 
     update = adam if work.adam else sgd
 
-    def step() -> Any:
+    def step(x: Any = x, y: Any = y) -> Any:
         now[0] += 1
         out = x
         for layer in layers:
@@ -137,14 +137,14 @@ def by_hand(work: Workload, *, textbook: bool = False) -> Step:
     grads = [np.empty_like(p) for p in parameters]
     squares = np.empty_like(y)
     factor, count, one = (np.array(c, work.dtype) for c in (2 / y.size, y.size, 1))
-    inputs_t = [x.T, *(a.T for a in outs[:-1])]
+    inputs_t = [None, *(a.T for a in outs[:-1])]
     weights_t = [w.T for w in weights]
     update = hand_update(work, parameters, grads)
     layers = list(zip(weights, biases, sums, outs, strict=True))
     back = list(zip(sums, outs, errors, grads[::2], grads[1::2], inputs_t, weights_t, strict=True))[::-1]
     total = np.add.reduce
 
-    def step() -> Any:
+    def step(x: Any = x, y: Any = y) -> Any:
         a = x
         for w, b, z, out in layers:
             np.dot(a, w, out=z)
@@ -166,7 +166,7 @@ def by_hand(work: Workload, *, textbook: bool = False) -> Step:
                 np.square(z, out=z)
             np.multiply(error, z, out=error)
             total(error, axis=0, out=db)
-            np.dot(a_t, error, out=dw)
+            np.dot(x.T if a_t is None else a_t, error, out=dw)
             if k + 1 < len(back):
                 np.dot(error, w_t, out=back[k + 1][2])
         update()
@@ -213,7 +213,7 @@ def eager(work: Workload) -> Step:
     """Run tinygrad_nn as it is."""
     net, optimizer, x, y = network(work)
 
-    def step() -> Any:
+    def step(x: Any = x, y: Any = y) -> Any:
         loss = tn.functional.mse_loss(net(x), y)
         optimizer.zero_grad()
         loss.backward()
@@ -226,9 +226,9 @@ def eager(work: Workload) -> Step:
 def compiled(work: Workload) -> Step:
     """Run tinygrad_nn compiled, with the same optimizer."""
     net, optimizer, x, y = network(work)
-    forward_and_backward = compile_step(lambda x, y: tn.functional.mse_loss(net(x), y))
+    forward_and_backward = tn.compile(lambda x, y: tn.functional.mse_loss(net(x), y))
 
-    def step() -> Any:
+    def step(x: Any = x, y: Any = y) -> Any:
         optimizer.zero_grad()
         loss = forward_and_backward(x, y)
         optimizer.step()

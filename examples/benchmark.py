@@ -1,9 +1,10 @@
 """How long one training step takes: tinygrad_nn beside notebook code, hand-written NumPy and other libraries.
 
 Tanh layers with bias and the mean squared error; a step is forward, backward and update.  All contestants
-run in one process, in interleaved rounds, and the medians are printed, in microseconds: once with one
-thread and once with two, each in a process of its own, since some libraries read the number of threads only
-when they are loaded.  What is not installed is left out; NumPy alone is enough.
+run in one process, in interleaved rounds of 20 milliseconds each, and the medians are printed, in
+microseconds: once with one thread and once with two, each in a process of its own, since some libraries read
+the number of threads only when they are loaded.  Then come the notebooks' whole runs, one sample at a time,
+and the peak memory of a large batch.  What is not installed is left out; NumPy alone is enough.
 
 "by hand" is the best NumPy that we could write with the very formulas of the derivative table: matrix
 products, sums and functions into arrays that were allocated once.  "by hand, 1 - y*y" takes the derivative of
@@ -20,10 +21,14 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import _memory
 import numpy as np
 from _common import Parser
 from _contestants import CONTESTANTS, Step, Workload
+
+import tinygrad_nn as tn
 
 MNIST = (784, 100, 50, 10)
 WORKLOADS = [
@@ -46,7 +51,6 @@ LIMITS = [  # contestant, divisor, workloads (by a part of the name), required
     ("eager", "MyGrad", ("XOR 2-3-1, batch 4", "batch 32", "batch 128"), (0.45, 0.7, 0.8)),
     ("eager", "HIPS autograd", ("XOR 2-3-1, batch 4", "batch 32", "batch 128"), (0.25, 0.4, 0.55)),
     ("compiled", "matrix products", ("1024",), (1.2,)),
-    ("compiled", "notebook", ("784-100-50-10, batch 1,",), (1.0,)),
 ]
 
 
@@ -66,11 +70,11 @@ def measure(work: Workload, names: list[str], seconds: float) -> dict[str, float
         except Exception as error:  # noqa: BLE001 - another library's failure leaves it out
             print(f"  {name}: {type(error).__name__}: {str(error)[:90]}", file=sys.stderr)
     rounds: dict[str, list[float]] = {name: [] for name in steps}
-    counts = {name: max(1, int(0.02 / max(_time(step, 5), 1e-7))) for name, step in steps.items()}
+    counts = {name: max(1, int(0.02 / max(_time(step, 3), 1e-7))) for name, step in steps.items()}
     begin = time.perf_counter()
     while time.perf_counter() - begin < seconds or len(rounds["compiled"]) < 5:
         for name, step in steps.items():
-            step()  # caches warm up
+            step()  # after the others, the caches are cold
             rounds[name].append(_time(step, counts[name]))
     return {name: median(times) * 1e6 for name, times in rounds.items()}
 
@@ -86,7 +90,7 @@ def run(*, quick: bool) -> dict[str, dict[str, float]]:
     """Measure every workload with the threads that this process has."""
     names = [name for name in CONTESTANTS if not quick or name in OURS]
     works = WORKLOADS[:4] if quick else WORKLOADS + [w._replace(name=w.name + ", Adam", adam=True) for w in WORKLOADS]
-    return {work.name: measure(work, names, 0.4 if quick else 8.0) for work in works}
+    return {work.name: measure(work, names, 0.4 if quick else 6.0) for work in works}
 
 
 def show(results: dict[str, dict[str, float]], threads: int) -> None:
@@ -110,61 +114,91 @@ def show(results: dict[str, dict[str, float]], threads: int) -> None:
                 print(f"  {title:66}{ratio:8.2f}  <= {limit:.2f}{'' if ratio <= limit else '  missed'}")
 
 
-def plot(results: dict[str, dict[str, float]], path: Path) -> None:
-    """Draw the table as bars on a logarithmic scale."""
+def plot(results: dict[str, dict[str, float]], folder: Path) -> None:
+    """Draw how many times as long as the best hand-written NumPy each contestant takes."""
+    matplotlib = importlib.import_module("matplotlib")
+    matplotlib.use("Agg")
     plt = importlib.import_module("matplotlib.pyplot")
-    names = [name for name in CONTESTANTS if any(name in row for row in results.values())]
-    figure, axes = plt.subplots(figsize=(11, 6))
+    works = [work for work in results if "Adam" not in work]
+    names = [n for n in CONTESTANTS if any(n in results[work] for work in works) and n not in ("by hand", "micrograd")]
+    figure, axes = plt.subplots(figsize=(12, 6), layout="constrained")
+    colors = plt.get_cmap("tab20").colors
     for k, name in enumerate(names):
-        places = np.arange(len(results)) + 0.8 * k / len(names)
-        axes.bar(places, [row.get(name, np.nan) for row in results.values()], 0.8 / len(names), label=name)
-    axes.set(yscale="log", ylabel="microseconds for one training step")
-    axes.set_xticks(np.arange(len(results)) + 0.4, list(results), rotation=20, ha="right")
+        places = np.arange(len(works)) + 0.85 * (k + 0.5) / len(names)
+        heights = [results[work].get(name, np.nan) / results[work]["by hand"] for work in works]
+        bars = axes.bar(places, heights, 0.85 / len(names), label=name, color=colors[k % 20])
+        if name in ("eager", "compiled"):
+            axes.bar_label(bars, [f"{h:.2g}" for h in heights], fontsize=8)
+    axes.axhline(1, color="black", linewidth=0.8, zorder=0)
+    axes.set(yscale="log", ylabel="times the best hand-written NumPy", title="One training step with SGD, one thread")
+    axes.set_xticks(np.arange(len(works)) + 0.425, [work.replace(", ", "\n", 1) for work in works])
     axes.legend(ncols=2)
-    figure.tight_layout()
-    figure.savefig(path)
+    path = folder / "benchmark.png"
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
     print(f"\nthe plot is in {path}")
 
 
+def samples(work: Workload) -> list[tuple[Any, Any]]:
+    """The notebooks' own samples: the four of XOR, or 1,000 digits."""
+    if work.sizes[0] == 2:
+        inputs = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+        targets = np.array([[0.0], [1], [1], [0]])
+    else:
+        digits = tn.data.load_mnist_subset()
+        inputs = tn.data.normalize(digits.train_images.reshape(1000, -1))
+        targets = tn.data.one_hot(digits.train_labels)
+    return [(inputs[k : k + 1], targets[k : k + 1]) for k in range(len(inputs))]
+
+
 def whole_runs() -> None:
-    """Time as many steps as the notebooks take, one sample at a time."""
-    print("\nSeconds for the notebooks' whole runs, one sample at a time")
-    for work, count in ((WORKLOADS[0], 4000), (WORKLOADS[2], 35000)):
+    """Time the notebooks' trainings, one sample at a time: the epochs of all contestants in turn."""
+    print("\nSeconds for the notebooks' whole runs, one sample at a time, one thread")
+    for work, epochs in ((WORKLOADS[0], 1000), (WORKLOADS[2], 35)):
         steps = {name: CONTESTANTS[name](work) for name in ("notebook", "by hand", "eager", "compiled")}
         seconds = dict.fromkeys(steps, 0.0)
-        for _ in range(10):
+        data = samples(work)
+        for _ in range(epochs):
             for name, step in steps.items():
-                seconds[name] += _time(step, count // 10) * (count // 10)
+                begin = time.perf_counter()
+                for x, y in data:
+                    step(x, y)
+                seconds[name] += time.perf_counter() - begin
         cells = "   ".join(f"{name} {taken:.2f}" for name, taken in seconds.items())
-        print(f"  {work.name}, {count} steps: {cells}   ratio {seconds['compiled'] / seconds['notebook']:.2f}")
+        ratio = seconds["compiled"] / seconds["notebook"]
+        limit = "  <= 1.00" + "  missed" * (ratio > 1) if epochs == 35 else ""
+        print(f"  {work.name}, {epochs * len(data)} steps: {cells}   compiled / notebook {ratio:.2f}{limit}")
 
 
 def main() -> None:
     """Start a process for each number of threads, and print what they measured."""
     parser = Parser(__doc__)
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the table with one thread into a picture")
-    parser.add_argument("--runs", action="store_true", help="time the notebooks' whole runs too")
-    parser.add_argument("--child", action="store_true", help="measure in this process, and print JSON")
+    parser.add_plots()
+    parser.add_argument("--child", choices=("steps", "runs"), help="measure that in this process")
     options = parser.parse_args()
+    if options.child == "runs":
+        whole_runs()
+        return
     if options.child:
-        if options.runs:
-            whole_runs()
-        else:
-            print(json.dumps(run(quick=options.quick)))
+        print(json.dumps(run(quick=options.quick)))
         return
     for threads in (1, 2):
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         environment = {**os.environ, **dict.fromkeys(names, str(threads))}
         if threads == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        command = [sys.executable, __file__, "--child", *(["--quick"] if options.quick else [])]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)  # noqa: S603
+        command = [sys.executable, __file__, "--child"]
+        steps = [*command, "steps", *(["--quick"] if options.quick else [])]
+        done = subprocess.run(steps, env=environment, stdout=subprocess.PIPE, check=True)  # noqa: S603
         results = json.loads(done.stdout.splitlines()[-1])
         show(results, threads)
-        if threads == 1 and options.plot:
-            plot(results, options.plot)
-        if threads == 1 and options.runs:
-            subprocess.run([sys.executable, __file__, "--child", "--runs"], env=environment, check=True)  # noqa: S603
+        sys.stdout.flush()
+        if threads == 1 and options.plots:
+            plot(results, options.plots)
+        if threads == 1 and not options.quick:
+            subprocess.run([*command, "runs"], env=environment, check=True)  # noqa: S603
+    if not options.quick:
+        _memory.measure()
 
 
 if __name__ == "__main__":

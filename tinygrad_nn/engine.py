@@ -12,6 +12,7 @@ import copy
 import functools
 import inspect
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -29,6 +30,7 @@ __all__ = ["Call", "Leaf", "Node", "Tape", "leaves", "no_grad", "record", "recor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_number = operator.attrgetter("number")
 _clock = itertools.count(1)
 """Numbers nodes in the order of creation, and stamps the leaves that were written to."""
 
@@ -289,11 +291,9 @@ def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set
     """The nodes to visit, oldest first, and everything through which a gradient is wanted."""
     found: set[Any] = {root}
     nodes: list[Node] = []
-    stack: list[Any] = [root]
+    stack: list[Any] = [] if type(root) is Leaf else [root]
     while stack:
         node = stack.pop()
-        if type(node) is Leaf:
-            continue
         if node.parents is None:
             raise GraphError(
                 f"this graph was released by an earlier backward (a node of {node.row.name} with result "
@@ -303,7 +303,8 @@ def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set
         for parent in node.parents:
             if parent is not None and parent not in found:
                 found.add(parent)
-                stack.append(parent)
+                if type(parent) is not Leaf:
+                    stack.append(parent)
     nodes.sort(key=_number)
     if nodes and _last_write[0] > nodes[0].number:
         _check_unwritten(nodes)
@@ -319,10 +320,6 @@ def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set
 def leaves(root: Node | Leaf) -> set[Leaf]:
     """Every leaf that a node was computed from."""
     return {node for node in _order(root, None)[1] if type(node) is Leaf}
-
-
-def _number(node: Node) -> int:
-    return node.number
 
 
 def _check_unwritten(nodes: list[Node]) -> None:
@@ -372,7 +369,10 @@ def walk(
         _visit(
             nodes, useful, grads, borrowed, results, release, targets, wrap, tape if isinstance(tape, Tape) else None
         )
-    results.update(grads if targets is None else {key: g for key, g in grads.items() if key in targets})
+    if targets is None:
+        results = grads
+    else:
+        results.update({key: g for key, g in grads.items() if key in targets})
     for key, part in results.items():
         if key in borrowed or part.dtype is not key.dtype or isinstance(part, np.generic):
             results[key] = _settled(part, key, wrap)
@@ -442,7 +442,9 @@ def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on sta
                 borrowed.discard(parent)
             else:
                 grads[parent] = part
-                if part is g or type(g) is tuple or not row.own or getattr(part, "base", None) is not None:
+                if (type(parent) is Leaf or targets is not None) and (
+                    part is g or type(g) is tuple or not row.own or getattr(part, "base", None) is not None
+                ):
                     borrowed.add(parent)
             if tape is not None:
                 tape.derived(node, k, g, part, grads[parent])
