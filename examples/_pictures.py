@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 import tinygrad_nn as tn
 
@@ -32,18 +32,15 @@ def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     made.savefig(path, dpi=100)
 
 
-def curves(path: Path, series: Mapping[str, Sequence[float]], ylabel: str, *, marks: Mapping[str, float] = {}) -> None:
-    """Draw figures over the epochs on a logarithmic scale; `marks` are levels to compare with."""
+def curves(path: Path, series: Mapping[str, Sequence[float]], ylabel: str) -> None:
+    """Draw figures over the epochs on a logarithmic scale."""
     with figure(path, 6, 3.6) as drawn:
         axes = drawn.subplots()
         for colour, style, (name, values) in zip(COLOURS, ("-", "--", "-.", ":"), series.items(), strict=False):
-            axes.plot(range(1, len(values) + 1), values, style, color=colour, label=name)
-        for name, level in marks.items():
-            axes.axhline(level, color="#888888", linewidth=0.8)
-            axes.annotate(
-                name, (1, level), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right"
-            )
-        axes.set(xlabel="epoch", ylabel=ylabel, yscale="log")
+            mark = "o" if len(values) == 1 else ""  # one epoch alone would be a line without length
+            axes.plot(range(1, len(values) + 1), values, style, color=colour, label=name, marker=mark)
+        axes.set(xlabel="epoch", ylabel=ylabel, yscale="log", xlim=(0.5, max(map(len, series.values())) + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
 
