@@ -7,8 +7,8 @@ entries, and again at a second point and for a second batch size.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,13 +22,40 @@ UNKNOWN = "no known pattern fits"
 SINGLE = ", for each sample alone"
 
 
-@dataclass
 class _Samples:
-    """The groups on which an explanation must hold."""
+    """The groups on which an explanation must hold; those beside the first are made when one holds there."""
 
-    main: Group
-    others: list[Group]
-    single: list[Group]
+    def __init__(self, view: View, rng: np.random.Generator) -> None:
+        self.view = view
+        self.rng = rng
+        self.few = int(np.sum(Group([view]).informative)) < 6
+        self.extra = 8 if view.x.size < 2 else 4
+        self.main = Group([view, *elsewhere(view, rng, self.extra)] if self.few else [view])
+        first = view.oracle.points[0]
+        self.batch = first.shape[0] if np.ndim(first) else 0
+
+    @functools.cached_property
+    def others(self) -> list[Group]:
+        """Far away, with fewer samples, and with another length in the place of every other one."""
+        view, rng = self.view, self.rng
+        count = self.extra + 1 if self.few else 2
+        second = elsewhere(view, rng, count, far=True)
+        second = second if len(second) == count else elsewhere(view, rng, count)
+        found = [Group(second)] if second else []
+        for rows in (self.batch - 1, self.batch - 2):
+            times = self.extra + 1 if self.few else 1
+            smaller = [resized(view, rng, slice(0, rows)) for _ in range(times)] if rows > 1 else []
+            if smaller and all(s is not None for s in smaller):
+                found.append(Group([s for s in smaller if s is not None]))
+                break
+        narrow = [Group(views) for views in narrowed(view, rng, self.extra + 1 if self.few else 1)]
+        return found + [g for g in narrow if int(np.sum(g.informative)) >= 4]
+
+    @functools.cached_property
+    def single(self) -> list[Group]:
+        """Two samples, each alone: the sum over a batch hides what belongs to each."""
+        singles = [resized(self.view, self.rng, slice(j, j + 1)) for j in range(2)] if self.batch > 1 else []
+        return [Group([s]) for s in singles if s is not None]
 
 
 def explain(view: View, rng: np.random.Generator, tolerance: float) -> Cause:
@@ -39,14 +66,14 @@ def explain(view: View, rng: np.random.Generator, tolerance: float) -> Cause:
         return Cause(direct.kind, name, direct.sentence, "", direct.hint, direct.key)
     if not np.all(np.isfinite(view.analytic)):
         return Cause("nonfinite", name, "NaN or infinity where the derivative is finite")
-    samples = _samples(view, rng)
+    samples = _Samples(view, rng)
     for family in patterns.FAMILIES:
-        found = _agreed(family, [samples.main, *samples.others])
+        found = _agreed(family, samples.main, lambda: samples.others)
         if found is not None:
             return _cause(found, name, 1 + len(samples.others))
     for family in patterns.ONE_SAMPLE:
         if len(samples.single) == 2:
-            found = _agreed(family, samples.single)
+            found = _agreed(family, samples.single[0], lambda: samples.single[1:])
             if found is not None:
                 found.sentence += SINGLE
                 return _cause(found, name, 2)
@@ -58,34 +85,16 @@ def _cause(found: Found, name: str, count: int) -> Cause:
     return Cause(found.kind, name, found.sentence, evidence, found.hint, found.key)
 
 
-def _samples(view: View, rng: np.random.Generator) -> _Samples:
-    few = int(np.sum(Group([view]).informative)) < 6
-    extra = 8 if view.x.size < 2 else 4
-    main = Group([view, *elsewhere(view, rng, extra)] if few else [view])
-    count = extra + 1 if few else 2
-    second = elsewhere(view, rng, count, far=True)
-    second = second if len(second) == count else elsewhere(view, rng, count)
-    others = [Group(second)] if second else []
-    batch = view.oracle.points[0].shape[0] if np.ndim(view.oracle.points[0]) else 0
-    for count in (batch - 1, batch - 2):
-        smaller = [resized(view, rng, slice(0, count)) for _ in range(extra + 1 if few else 1)] if count > 1 else []
-        if smaller and all(s is not None for s in smaller):
-            others.append(Group([s for s in smaller if s is not None]))
-            break
-    others += [g for g in (Group([v]) for v in narrowed(view, rng)) if int(np.sum(g.informative)) >= 4]
-    singles = [resized(view, rng, slice(j, j + 1)) for j in range(2)] if batch > 1 else []
-    single = [Group([s]) for s in singles if s is not None]
-    return _Samples(main, others, single)
-
-
-def _agreed(family: Callable[[Group], Iterator[Found]], groups: list[Group]) -> Found | None:
-    """The first explanation of the first group that holds for all others too."""
-    if len(groups) < 2 or any(int(np.sum(g.informative)) < 4 for g in groups):
+def _agreed(
+    family: Callable[[Group], Iterator[Found]], group: Group, others: Callable[[], list[Group]]
+) -> Found | None:
+    """The first explanation of a group that holds for all others too."""
+    if int(np.sum(group.informative)) < 4:
         return None
     with contextlib.suppress(FloatingPointError, np.linalg.LinAlgError):
-        first = list(family(groups[0]))
-        if first:
-            keys = [{f.key for f in family(group)} for group in groups[1:]]
+        first = list(family(group))
+        if first and others() and all(int(np.sum(g.informative)) >= 4 for g in others()):
+            keys = [{f.key for f in family(other)} for other in others()]
             for found in first:
                 if all(found.key in known for known in keys):
                     agreed = [f.key for f in first if all(f.key in known for known in keys)]

@@ -84,7 +84,7 @@ def quotient(group: Group) -> Iterator[Found]:
         return
     v = group.gather(lambda view: view.oracle.vs[0].ravel()[view.where])
     with np.errstate(all="ignore"):
-        for (a, x), (b, y) in itertools.permutations(_names(group), 2):
+        for (a, x), (b, y) in itertools.permutations([pair for pair in _names(group) if pair[0] != "g"], 2):
             if group.explains(v * x / y):
                 text = f"{a}/{b}"
                 yield Found(
