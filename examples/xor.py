@@ -40,20 +40,35 @@ def build(seed: int, hidden: int = 3, weights: Any = None, biases: Any = None) -
     )
 
 
-def train(network: nn.Sequential, optimizer: tn.optim.Optimizer, epochs: int, label: str = "training") -> np.ndarray:
+def train(
+    network: nn.Sequential,
+    optimizer: tn.optim.Optimizer,
+    epochs: int,
+    label: str = "training",
+    *,
+    compiled: bool = True,
+) -> np.ndarray:
     """Take a step for each case in turn; return the mean error of each epoch.
 
     The errors are taken before each step: (epochs,), or (epochs, k) of k networks side by side.
+    Without ``compiled`` the numbers are the same; it takes longer.
     """
+
+    def loss(x: Any, target: Any) -> tuple[Any, Any]:
+        output = network(x)
+        squares = functional.mse_loss(output, np.broadcast_to(target, output.shape), "none")
+        errors = squares.mean(axis=(-2, -1))  # the error of each network
+        return errors.sum(), errors
+
+    step = tn.compile(loss) if compiled else loss
     history = []
     for _ in progress(range(epochs), label):
         total: Any = 0.0
         for x, target in tn.data.batches(CASES, TARGETS, batch_size=1):
-            output = network(x)
-            squares = functional.mse_loss(output, np.broadcast_to(target, output.shape), "none")
-            errors = squares.mean(axis=(-2, -1))  # the error of each network
             optimizer.zero_grad()
-            errors.sum().backward()
+            value, errors = step(x, target)
+            if not compiled:
+                value.backward()
             optimizer.step()
             total = total + errors.numpy()
         history.append(total / len(CASES))

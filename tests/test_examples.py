@@ -182,6 +182,20 @@ def test_side_by_side_equals_one_by_one_for_xor(load):
     np.testing.assert_allclose(histories[0], np.stack(histories[1:], axis=1), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("optimizer", [tn.optim.SGD, tn.optim.Adam])
+@pytest.mark.parametrize("count", [1, 3])
+def test_compiled_steps_train_xor_as_eager_ones(count, optimizer, load):
+    example, common = load("xor"), load("_common")
+    found = []
+    for compiled in (True, False):
+        networks = [example.build(seed) for seed in range(count)]
+        network = common.side_by_side(networks) if count > 1 else networks[0]
+        errors = example.train(network, optimizer(network.parameters(), lr=0.1), 50, compiled=compiled)
+        found.append([errors, *(p.data for p in network.parameters())])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
 # The figures
 
 
