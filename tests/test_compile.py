@@ -197,6 +197,48 @@ def test_a_schedule_and_a_hand_written_update():
     agree(train(True), train(False))
 
 
+def inside_transforms():
+    """Losses with derivatives in them, of x (3,) and w (3,)."""
+
+    def by_gradients(x, w, create_graph):
+        x = tn.Tensor(x, requires_grad=True)
+        y = np.tanh(x * w).sum()
+        (g,) = tn.gradients(y, [x], create_graph=create_graph, retain_graph=True)
+        return np.square(g).sum() + y
+
+    return {
+        "grad": lambda x, w: np.square(tn.grad(lambda z: np.tanh(z * w).sum())(x)).sum(),
+        "value_and_grad": lambda x, w: (tn.value_and_grad(lambda z: np.sin(z).sum())(x)[1] * w).sum(),
+        "gradients": lambda x, w: by_gradients(x, w, create_graph=False),
+        "gradients with a graph": lambda x, w: by_gradients(x, w, create_graph=True),
+        "hvp": lambda x, w: (tn.hvp(lambda z: np.tanh(z * w).sum())(x, np.arange(3.0)) * w).sum(),
+        "jvp": lambda x, w: np.square(tn.jvp(lambda z: np.tanh(z * w))(x, np.arange(3.0))[1]).sum(),
+        "jacobian": lambda x, w: (tn.jacobian(lambda z: np.tanh(z * w))(x) * np.arange(3.0)).sum(),
+        "hessian": lambda x, w: (tn.hessian(lambda z: np.tanh(z * w).sum())(x)).sum(),
+        "stop_gradient": lambda x, w: (tn.stop_gradient(w) * w * x).sum(),
+        "no_grad": lambda x, w: (tn.no_grad()(lambda z: np.tanh(z * w))(x) * w).sum(),
+        "a Tensor of another dtype": lambda x, w: (tn.Tensor(x, dtype=np.float32) * w).sum(),
+    }
+
+
+@pytest.mark.parametrize("name", inside_transforms())
+def test_transforms_inside_a_compiled_loss(name):
+    loss = inside_transforms()[name]
+    w = tn.Tensor([0.5, -1.0, 2.0], requires_grad=True)
+    step = compile(loss)
+    for k in range(3):
+        x = np.random.default_rng(k).standard_normal(3)
+        w.zero_grad()
+        value = step(x, w)
+        compiled = w.grad
+        w.zero_grad()
+        expected = loss(x, w)
+        expected.backward()
+        agree([value.data, compiled], [expected.data, w.grad])
+        w.data = w.data * 0.9
+    assert step.recordings == 1
+
+
 # Random networks
 
 SMOOTH = [np.tanh, F.sigmoid, F.relu, F.softmax, np.square, lambda x: x * 0.5, lambda x: -x, np.sin, np.exp]

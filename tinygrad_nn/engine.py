@@ -133,6 +133,10 @@ class Tape:
         """Give what ``.data`` and ``.numpy()`` of a Tensor return while it records."""
         return array
 
+    def source(self, data: Any, _dtype: Any) -> Any:
+        """Give what a new Tensor is made of while it records, for the `data` that were passed."""
+        return data
+
     def add(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, _node: Node | None) -> None:
         """Take note of one call, and of the node made of it where a gradient is needed."""
         self.calls.append(Call(row, args, kwargs, result))
@@ -152,6 +156,12 @@ def records_gradients() -> bool:
     """Whether results require gradients now."""
     now = _recording.get()
     return now if isinstance(now, bool) else now.gradients
+
+
+def records_everything() -> bool:
+    """Whether what is computed without a gradient is recorded too, and has to be."""
+    now = _recording.get()
+    return isinstance(now, Tape) and not now.passive
 
 
 def with_gradients() -> bool | Tape:

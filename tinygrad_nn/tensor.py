@@ -73,7 +73,8 @@ class Tensor(ArrayMethods):
     __slots__ = ("__weakref__", "_array", "_node")
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
-        self._array = as_array(data, dtype)
+        tape = current_recording()
+        self._array = as_array(data if tape is True or not tape else tape.source(data, dtype), dtype)
         self._node: Any = None
         if flag("requires_grad", requires_grad):
             self.requires_grad = True

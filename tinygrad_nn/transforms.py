@@ -21,7 +21,15 @@ import numpy as np
 from tinygrad_nn.checks import flag, function_of
 from tinygrad_nn.conversion import as_array
 from tinygrad_nn.derivatives.elementwise import alias, stop_gradient
-from tinygrad_nn.engine import Leaf, leaves, recording, records_gradients, walk, with_gradients
+from tinygrad_nn.engine import (
+    Leaf,
+    leaves,
+    recording,
+    records_everything,
+    records_gradients,
+    walk,
+    with_gradients,
+)
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from tinygrad_nn.tensor import Tensor, _wrap, leaf, upstream_for
 
@@ -144,7 +152,7 @@ class _Call:
             return y
         if self.recorded if recorded is None else recorded:
             return y
-        return _wrap(y._array, None) if isinstance(given, Tensor) else y._array
+        return y.detach() if isinstance(given, Tensor) else y.numpy()
 
     def outputs(self, tree: Any) -> Any:
         """Results of the function itself: Tensors where an argument was one."""
@@ -197,9 +205,9 @@ def _positions(argnums: Any, args: tuple[Any, ...]) -> list[int]:
 def walk_back(y: Tensor, g: Any, nodes: set[Any], *, create_graph: bool, retain: bool) -> dict[Any, Any]:
     """The gradients of <g, y> at `nodes`: arrays, or Tensors that are recorded themselves."""
     upstream = upstream_for(y, g)
-    if create_graph:
+    if create_graph or records_everything():
         upstream = g if isinstance(g, Tensor) and g.dtype == y.dtype else _wrap(upstream, None)
-        with recording(with_gradients()):
+        with recording(with_gradients() if create_graph else False):
             return walk(y._node, upstream, release=False, targets=nodes, wrap=_wrap)
     return walk(y._node, upstream, release=not retain, targets=nodes)
 

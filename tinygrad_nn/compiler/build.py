@@ -138,6 +138,7 @@ class _Runner:
                 before.copies,
                 exchanged,
                 stand_ins | before.stand_ins,
+                {t._node for t, _ in built.world.tensors.values() if type(t._node) is Leaf},
                 backward=self._backward,
             )
             if first:
@@ -201,12 +202,6 @@ def _own_parameters(built: Built, trace: Trace) -> list[str]:
     leaves = {id(t._node): (t, name) for t, name in built.world.tensors.values() if type(t._node) is Leaf}
     built.parameters = []
     for leaf in trace.gradients:
-        if id(leaf) not in leaves:
-            raise GraphError(
-                f"the loss depends on a parameter of shape {leaf.shape} that compile cannot find: keep it in a "
-                f"variable, an attribute, a list or a dict that the function reads, or pass it or its Module as an "
-                f"argument"
-            )
         tensor, name = leaves[id(leaf)]
         built.parameters.append(tensor)
         names.append(f"d_{name}")

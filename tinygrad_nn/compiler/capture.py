@@ -53,6 +53,12 @@ class Watch(Tape):
         """Give a Tensor for an array: what is computed from it is recorded too, and it tells where it branches."""
         return _wrap(array, None)
 
+    def source(self, data: Any, dtype: Any) -> Any:
+        """Give the array of a Tensor that stands for an array, so that ``Tensor(x)`` means what it does outside."""
+        if not isinstance(data, Tensor) or data._node is not None:
+            return data
+        return (data if dtype is None or data.dtype == dtype else data.astype(dtype))._array
+
 
 class Trace:
     """One run of a function on a tape: its calls with every array replaced by a `Ref`.
@@ -64,6 +70,7 @@ class Trace:
     copies : the arrays of Tensors and arrays found outside, as `Snapshot.copies`
     exchanged : called after the run; the Tensors that the run bound to attributes
     stand_ins : the Tensors that stand in the place of plain arrays, by their ids
+    leaves : of the Tensors that were found outside
     backward : whether to walk back from the loss
     """
 
@@ -74,6 +81,7 @@ class Trace:
         copies: dict[int, tuple[Any, Any, str]],
         exchanged: Callable[[], list[Any]],
         stand_ins: dict[int, Tensor],
+        leaves: set[Leaf],
         *,
         backward: bool,
     ) -> None:
@@ -97,7 +105,9 @@ class Trace:
         self.calls = [self._linked(call) for call in tape.calls]
         self.outputs = [self._output(item) for item in found]
         self.written = [self._ref(t._array) for t in self.rebound]
-        self.gradients = {leaf: self._ref(g._array) for leaf, g in gradients.items()}
+        # a leaf that the run made itself belongs to nobody outside; one that comes again in another run does
+        self.gradients = {leaf: self._ref(g._array) for leaf, g in gradients.items() if leaf in leaves}
+        self.others = gradients.keys() - leaves
         self.alive.append((tape, result, gradients))
 
     def _linked(self, call: Any) -> tuple[Any, Any, Any, list[Any], bool]:
@@ -223,9 +233,20 @@ def compare(first: Trace, second: Trace) -> None:
                     "the function to compile makes a generator at each call, and a program would go on drawing from "
                     "the first one: make it outside, and keep it in a variable, an attribute or an argument"
                 )
+            if (
+                a[0] is b[0]
+                and a[0].function in _INDEXED
+                and any(x.shape != y.shape for x, y in zip(a[3], b[3], strict=True))
+            ):
+                raise _masked()
             if a[0] is b[0] and (number := _changed_number(a[1:3], b[1:3])):
                 raise _frozen(f"the number {number} in {a[0].name}")
             raise _other_path(f"{a[0].name} in one, {b[0].name} in the other")
+    for leaf in first.others & second.others:
+        raise GraphError(
+            f"the loss depends on a parameter of shape {leaf.shape} that compile cannot find: keep it in a variable, "
+            f"an attribute, a list or a dict that the function reads, or pass it or its Module as an argument"
+        )
     if len(first.calls) != len(second.calls):
         raise _other_path(f"{len(first.calls)} and {len(second.calls)} calls")
     same_ends = first.structure == second.structure and [o[0] for o in first.outputs] == [o[0] for o in second.outputs]
@@ -309,11 +330,8 @@ def link(trace: Trace, copies: dict[int, tuple[Any, Any, str]], input_names: lis
         live = [Ref("computed", (number, k)) for k in range(len(results))]
         values.update(zip(live, outs, strict=True))
         args, kwargs = _valued(refs, value), _valued(named, value)
-        if row.function in (indexing.getitem, indexing.scatter) and is_data_dependent(args[1]):
-            raise GraphError(
-                "indexing with a mask gives as many entries as the mask has, which changes from call to call: choose "
-                "with np.where(mask, x, 0) instead"
-            )
+        if row.function in _INDEXED and is_data_dependent(args[1]):
+            raise _masked()
         if row.function is elementwise.stop_gradient:
             continue
         backward = number >= trace.forward_calls
@@ -324,6 +342,16 @@ def link(trace: Trace, copies: dict[int, tuple[Any, Any, str]], input_names: lis
     outputs = [value(ref) for kind, ref in trace.outputs if kind != "object"]
     outputs += [value(ref) for ref in trace.written]
     return Program(ops, outputs, [value(ref) for ref in trace.gradients.values()])
+
+
+_INDEXED = (indexing.getitem, indexing.scatter)
+
+
+def _masked() -> GraphError:
+    return GraphError(
+        "indexing with a mask gives as many entries as the mask has, which changes from call to call: choose with "
+        "np.where(mask, x, 0) instead"
+    )
 
 
 def _valued(item: Any, value: Callable[[Ref], Value]) -> Any:
