@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import PLAIN_LAYERS, layer_sample
 
 import tinygrad_nn as tn
 from tinygrad_nn.engine import current_recording
@@ -129,6 +130,24 @@ def test_compiled_steps_equal_eager_ones(optimizer, loss):
     for compiling in ("auto", True):
         for a, b in zip(results[compiling], results[False], strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", PLAIN_LAYERS)
+def test_every_layer_trains_compiled_as_eager_and_evaluates_as_called(kind):
+    results = []
+    for compiling in (False, True):
+        rng = np.random.default_rng(0)
+        layer, x = layer_sample(kind, rng, batch=8)
+        width = tn.predict(layer, x).reshape(8, -1).shape[1]
+        model = tn.nn.Sequential(layer, tn.nn.Flatten(), tn.nn.Linear(width, 2, rng=rng))
+        y = rng.random((8, 2))
+        history = train(model, x, y, compile=compiling, rng=1, batch_size=3, validation=(x, y))
+        figures = tn.evaluate(model, x, y, loss=F.mse_loss, batch_size=3)
+        assert figures["loss"] == history["val_loss"][-1]
+        assert tn.summary(model, x.shape[1:], dtype=x.dtype).layers[-1].output == "(n, 2)"
+        results.append([*model.state_dict().values(), history["loss"], history["val_loss"]])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
 class Branching(tn.nn.Module):
