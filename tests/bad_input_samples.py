@@ -106,7 +106,14 @@ def layer(make, *shape):
     return one(lambda: make().forward, lambda: array(*shape))
 
 
+def pair_of(loss):
+    """A sample of a loss layer's forward, on a pair of arrays of one shape."""
+    return one(lambda: loss().forward, P, P)
+
+
 X = lambda: array(2, 3)
+P = lambda: rng().random((2, 3))
+IMAGES = lambda: array(2, 2, 3, 4)
 RNG = lambda: np.random.default_rng(0)
 F, NN, OPTIM, DATA, METRICS, INIT = tn.functional, tn.nn, tn.optim, tn.data, tn.metrics, tn.nn.init
 
@@ -215,6 +222,17 @@ SAMPLES = {
     "functional.leaky_relu": one(F.leaky_relu, X, 0.01),
     "functional.elu": one(F.elu, X, 1.0),
     "functional.softplus": one(F.softplus, X, 1.0),
+    "functional.layer_norm": one(F.layer_norm, X, 3, lambda: np.ones(3), bias=lambda: np.zeros(3), eps=1e-5),
+    "functional.embedding": one(F.embedding, lambda: np.array([0, 2]), lambda: array(4, 3), 1),
+    "functional.conv2d": one(
+        F.conv2d, IMAGES, lambda: array(4, 2, 2, 2), lambda: array(4), stride=1, padding=0, dilation=1, groups=1
+    ),
+    "functional.max_pool2d": one(F.max_pool2d, IMAGES, 2, 1, 0),
+    "functional.avg_pool2d": one(F.avg_pool2d, IMAGES, 2, 1, 0),
+    "functional.l1_loss": one(F.l1_loss, X, X, "mean"),
+    "functional.huber_loss": one(F.huber_loss, X, X, "mean", 1.0),
+    "functional.nll_loss": one(F.nll_loss, X, lambda: np.array([0, 2]), "mean"),
+    "functional.binary_cross_entropy": one(F.binary_cross_entropy, P, P, "mean"),
     "functional.mse_loss": one(F.mse_loss, X, X, "mean"),
     "functional.half_squared_error": one(F.half_squared_error, X, X),
     "functional.cross_entropy": one(F.cross_entropy, X, lambda: np.array([0, 2]), "mean"),
@@ -242,6 +260,40 @@ SAMPLES = {
     "nn.Softmax": one(NN.Softmax, -1),
     "nn.LeakyReLU": one(NN.LeakyReLU, 0.01),
     "nn.ELU": one(NN.ELU, 1.0),
+    "nn.LayerNorm": one(NN.LayerNorm, 3, 1e-5, True, True, dtype=np.float64),
+    **{
+        f"nn.{name}": one(getattr(NN, name), 2, 1e-5, 0.1, True, True, dtype=np.float64)
+        for name in ("BatchNorm1d", "BatchNorm2d")
+    },
+    "nn.Embedding": one(NN.Embedding, 4, 3, 1, weight_init=INIT.normal(1.0), dtype=np.float64, rng=RNG),
+    "nn.Conv2d": one(
+        NN.Conv2d,
+        2,
+        4,
+        2,
+        1,
+        0,
+        1,
+        1,
+        True,
+        weight_init=INIT.normal(0.1),
+        bias_init=INIT.constant(0.0),
+        dtype=np.float64,
+        rng=RNG,
+    ),
+    **{f"nn.{name}": one(getattr(NN, name), 2, 1, 0) for name in ("MaxPool2d", "AvgPool2d")},
+    "nn.LayerNorm.forward": layer(lambda: NN.LayerNorm(3), 5, 3),
+    "nn.Embedding.forward": one(lambda: NN.Embedding(4, 3).forward, lambda: np.array([0, 2])),
+    "nn.Conv2d.forward": layer(lambda: NN.Conv2d(2, 4, 2), 2, 2, 3, 4),
+    "nn.MaxPool2d.forward": layer(lambda: NN.MaxPool2d(2), 2, 2, 3, 4),
+    "nn.AvgPool2d.forward": layer(lambda: NN.AvgPool2d(2), 2, 2, 3, 4),
+    **{f"nn.{name}": one(getattr(NN, name), "mean") for name in ("L1Loss", "BCELoss", "BCEWithLogitsLoss", "NLLLoss")},
+    "nn.HuberLoss": one(NN.HuberLoss, "mean", 1.0),
+    **{
+        f"nn.{name}.forward": pair_of(getattr(NN, name))
+        for name in ("L1Loss", "HuberLoss", "BCELoss", "BCEWithLogitsLoss")
+    },
+    "nn.NLLLoss.forward": one(lambda: NN.NLLLoss().forward, X, lambda: np.array([0, 2])),
     "nn.GELU": one(NN.GELU, "tanh"),
     "nn.Softplus": one(NN.Softplus, 1.0),
     **{
@@ -252,6 +304,8 @@ SAMPLES = {
     "nn.CrossEntropyLoss": one(NN.CrossEntropyLoss, "mean"),
     "nn.MSELoss.forward": one(lambda: NN.MSELoss().forward, X, X),
     "nn.CrossEntropyLoss.forward": one(lambda: NN.CrossEntropyLoss().forward, X, lambda: np.array([0, 2])),
+    "nn.to_torch_state": one(NN.to_torch_state, lambda: net().eval()),
+    "nn.from_torch_state": one(NN.from_torch_state, lambda: net().eval(), lambda: NN.to_torch_state(net())),
     "nn.Module.train": one(lambda: net().train, True),
     "nn.Module.requires_grad_": one(lambda: net().requires_grad_, False),
     "nn.Module.load_state_dict": one(lambda: net().load_state_dict, lambda: net().state_dict()),

@@ -89,23 +89,27 @@ def test_layer_norm_without_weight_or_bias():
         (lambda: nn.LayerNorm((2, 3))(np.ones(3)), ShapeError, r"takes \(\.\.\., 2, 3\), got \(3,\)"),
         (lambda: F.layer_norm(np.ones(3), 3, np.ones((1, 3))), ShapeError, r"a weight of that shape, got \(1, 3\)"),
         (lambda: F.layer_norm(np.ones(3), 3, None, np.ones(())), ShapeError, r"a bias of that shape, got \(\)"),
-        (lambda: nn.LayerNorm(0), ArgumentError, "normalized_shape is a whole number of 1 or more"),
-        (lambda: nn.LayerNorm(2.0), ArgumentError, "got 2.0"),
-        (lambda: nn.LayerNorm(()), ArgumentError, r"got \(\)"),
-        (lambda: nn.LayerNorm(2, eps=-1), ArgumentError, "0 <= eps"),
-        (lambda: nn.BatchNorm1d((2, 3)), ArgumentError, "num_features is a whole number"),
-        (lambda: nn.BatchNorm1d(2, momentum=2), ArgumentError, "momentum from 0 to 1"),
+        (lambda: nn.LayerNorm(0), ArgumentError, "normalized_shape=0 must be a whole number, 1 or more"),
+        (lambda: nn.LayerNorm(2.0), ArgumentError, "normalized_shape=2.0 must be"),
+        (lambda: nn.LayerNorm(()), ArgumentError, r"normalized_shape=\(\) must be one whole number or more"),
+        (lambda: nn.LayerNorm(2, eps=-1), ArgumentError, "eps >= 0"),
+        (lambda: nn.BatchNorm1d((2, 3)), ArgumentError, "num_features=.* must be a whole number"),
+        (lambda: nn.BatchNorm1d(2, momentum=2), ArgumentError, "momentum >= 0 and momentum <= 1"),
         (lambda: nn.BatchNorm1d(2)(np.ones((4, 3))), ShapeError, r"\(N, C\) or \(N, C, L\) with C = 2, got \(4, 3\)"),
         (lambda: nn.BatchNorm1d(2)(np.ones((4, 2, 3, 3))), ShapeError, r"got \(4, 2, 3, 3\)"),
         (lambda: nn.BatchNorm2d(2)(np.ones((4, 2))), ShapeError, r"takes \(N, C, H, W\)"),
         (lambda: nn.BatchNorm1d(2)(np.ones((1, 2))), ShapeError, "two or more values for each channel"),
-        (lambda: nn.Embedding(3, 0), ArgumentError, "embedding_dim is a whole number of 1 or more, got 0"),
-        (lambda: nn.Embedding(3, 2, padding_idx=3), ArgumentError, "padding_idx=3 is none of the 3 rows"),
+        (lambda: nn.Embedding(3, 0), ArgumentError, "embedding_dim=0 must be a whole number, 1 or more"),
+        (
+            lambda: nn.Embedding(3, 2, padding_idx=3),
+            ArgumentError,
+            "padding_idx=3 must be a whole number, -3 or more and 2 or less",
+        ),
         (lambda: nn.Embedding(3, 2)(np.array([3])), ArgumentError, "lie from 0 to 2, got 3 to 3"),
         (lambda: nn.Embedding(3, 2)([-1, 0]), ArgumentError, "got -1 to 0"),
         (lambda: nn.Embedding(3, 2)(np.ones(2)), DTypeError, r"are integers, got float64: write astype\(int\)"),
         (lambda: F.embedding([0], np.ones(3)), ShapeError, r"\(count, width\), got \(3,\)"),
-        (lambda: F.embedding([0], np.ones((3, 2)), -4), ArgumentError, "padding_idx=-4"),
+        (lambda: F.embedding([0], np.ones((3, 2)), -4), ArgumentError, "padding_idx=-4 must be"),
     ],
 )
 def test_what_normalization_and_embedding_refuse(call, error, message):
@@ -402,7 +406,7 @@ Sequential(
   (4): BatchNorm2d(6)
   (5): Embedding(5, 2, padding_idx=4)
   (6): LeakyReLU(negative_slope=0.01)
-  (7): ELU(alpha=2)
+  (7): ELU(alpha=2.0)
   (8): GELU()
   (9): Softplus(beta=1.0)
 )"""
@@ -428,10 +432,10 @@ IMAGES = np.ones((2, 3, 5, 5))
         (lambda: nn.Conv2d(3, 4, 3, groups=2), ArgumentError, r"Conv2d\(3, 4\) does not divide into 2 groups"),
         (lambda: nn.Conv2d(3, 4, 3, padding="full"), ArgumentError, "padding='full' is none of 'same', 'valid'"),
         (lambda: nn.Conv2d(3, 4, 3, 2, "same"), ArgumentError, "padding='same' needs stride 1"),
-        (lambda: nn.Conv2d(3, 4, 3, padding=-1), ArgumentError, "padding is a whole number of 0 or more or 2 of them"),
-        (lambda: nn.Conv2d(3, 4, (3, 3, 3)), ArgumentError, "kernel_size is a whole number of 1 or more or 2 of them"),
-        (lambda: nn.Conv2d(3, 4, 3, stride=0), ArgumentError, "stride is a whole number of 1 or more"),
-        (lambda: nn.Conv2d(3, True, 3), ArgumentError, "out_channels is a whole number of 1 or more, got True"),
+        (lambda: nn.Conv2d(3, 4, 3, padding=-1), ArgumentError, "padding=-1 must be a whole number, 0 or more"),
+        (lambda: nn.Conv2d(3, 4, (3, 3, 3)), ArgumentError, r"kernel_size=\(3, 3, 3\) must be a whole number, or 2"),
+        (lambda: nn.Conv2d(3, 4, 3, stride=0), ArgumentError, "stride=0 must be a whole number, 1 or more"),
+        (lambda: nn.Conv2d(3, True, 3), ArgumentError, "out_channels=True must be a whole number"),
         (lambda: nn.MaxPool2d(2, padding=2), ArgumentError, "padding of half the kernel at most"),
         (lambda: F.avg_pool2d(IMAGES, (3, 1), padding=(1, 1)), ArgumentError, "half the kernel"),
     ],

@@ -703,9 +703,9 @@ def test_dropout_of_whole_numbers_does_not_drop_everything():
 
 @pytest.mark.parametrize("p", [-0.1, 1, 1.5, math.nan])
 def test_dropout_needs_a_probability_below_1(p):
-    with pytest.raises(ArgumentError, match="0 <= p < 1"):
+    with pytest.raises(ArgumentError, match="p >= 0 and p < 1"):
         nn.Dropout(p)
-    with pytest.raises(ArgumentError, match="0 <= p < 1"):
+    with pytest.raises(ArgumentError, match="p >= 0 and p < 1"):
         F.dropout(np.ones(2), p, rng=np.random.default_rng(0))
 
 

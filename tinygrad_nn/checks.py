@@ -56,6 +56,15 @@ def whole(name: str, value: Any, least: int = 1, most: int = np.iinfo(np.intp).m
     return found
 
 
+def lengths(name: str, value: Any, count: int | None = None, least: int = 1) -> tuple[int, ...]:
+    """Return a whole number, or a tuple or list of them, as a tuple; a number stands for `count` equal ones."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * (count or 1)
+    if not values or (count is not None and len(values) != count):
+        wanted = "one whole number or more" if count is None else f"a whole number, or {count} of them"
+        raise ArgumentError(f"{name}={value!r} must be {wanted}")
+    return tuple(whole(name, v, least) for v in values)
+
+
 def number(
     name: str,
     value: Any,
@@ -88,6 +97,8 @@ def number(
 def numbers(name: str, value: Any) -> Any:
     """Return what can be computed with: an array, Tensor or number as it is, a list as an array."""
     if type(value) is not np.ndarray:
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise DTypeError(f"{name} takes numbers that NumPy holds, {_told(value)} has too many digits")
         if isinstance(value, (int, float, complex)) or (
             hasattr(value, "__array_function__") and not isinstance(value, np.ndarray)
         ):

@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_nn.checks import dtype_of
 from tinygrad_nn.derivatives import Row, Traced
 from tinygrad_nn.derivatives.table import plain
-from tinygrad_nn.errors import ArgumentError, DetachError, DTypeError
+from tinygrad_nn.errors import DetachError, DTypeError
 
 __all__ = ["as_array", "check_generator", "foreign", "unwrap_index"]
 
@@ -70,17 +70,6 @@ def check_generator(rng: Any) -> np.random.Generator:
     if not isinstance(rng, np.random.Generator):
         raise DTypeError(f"rng={rng!r} is not a NumPy Generator: write rng=np.random.default_rng(seed)")
     return rng
-
-
-def as_lengths(name: str, value: Any, count: int | None = None, least: int = 1) -> tuple[int, ...]:
-    """Return `value`, a whole number or a sequence of them, as a tuple; a number stands for `count` equal ones."""
-    single = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    values = (value,) * (count or 1) if single else tuple(value) if isinstance(value, (tuple, list)) else ()
-    whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= least for v in values)
-    if not values or not whole or (count is not None and len(values) != count):
-        many = "or a sequence of them" if count is None else f"or {count} of them" if count > 1 else ""
-        raise ArgumentError(f"{name} is a whole number of {least} or more {many}".rstrip() + f", got {value!r}")
-    return tuple(int(v) for v in values)
 
 
 def unwrap_index(index: Any) -> Any:

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_nn.checks import number
-from tinygrad_nn.conversion import as_lengths, check_generator
+from tinygrad_nn.checks import choice, flag, lengths, number, numbers, whole
+from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.derivatives.elementwise import bounded, relu, sigmoid
 from tinygrad_nn.derivatives.indexing import within
 from tinygrad_nn.derivatives.random import random_like
@@ -59,12 +59,18 @@ def tanh(x: Any) -> Any:
     >>> tanh(np.array([0.0, 1.0])).round(4)
     array([0.    , 0.7616])
     """
-    return np.tanh(x)
+    return np.tanh(numbers("tanh", x))
 
 
-def _floating(x: Any) -> Any:
-    """Make an array of lists and numbers, and float64 of integers, which would wrap around."""
-    x = x if hasattr(x, "shape") else np.asarray(x)
+def array_of(name: str, x: Any) -> Any:
+    """Return an array or Tensor as it is, and lists and numbers as an array."""
+    x = numbers(name, x)
+    return x if hasattr(x, "shape") else np.asarray(x)
+
+
+def floating(name: str, x: Any) -> Any:
+    """Return an array or Tensor as it is, integers, which would wrap around, as float64, and lists as an array."""
+    x = array_of(name, x)
     return x.astype(np.float64) if x.dtype.kind in "biu" else x
 
 
@@ -83,7 +89,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     >>> leaky_relu(np.array([-1.0, 0.0, 2.0]))
     array([-0.01,  0.  ,  2.  ])
     """
-    x = _floating(x)
+    x, negative_slope = floating("leaky_relu", x), number("negative_slope", negative_slope)
     return relu(x) + negative_slope * _negative_part(x)
 
 
@@ -97,7 +103,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     >>> elu(np.array([-1000.0, -1.0, 0.0, 2.0])).round(4)
     array([-1.    , -0.6321,  0.    ,  2.    ])
     """
-    x = _floating(x)
+    x, alpha = floating("elu", x), number("alpha", alpha)
     return relu(x) + alpha * np.expm1(_negative_part(x))
 
 
@@ -111,7 +117,7 @@ def silu(x: Any) -> Any:
     >>> silu(np.array([-1000.0, 0.0, 1.0])).round(4)
     array([-0.    ,  0.    ,  0.7311])
     """
-    x = _floating(x)
+    x = floating("silu", x)
     return x * sigmoid(x)
 
 
@@ -132,12 +138,18 @@ def gelu(x: Any, approximate: str = "tanh") -> Any:
     >>> gelu(np.array([-1000.0, -1.0, 0.0, 2.0])).round(4)
     array([-0.    , -0.1588,  0.    ,  1.9546])
     """
-    if approximate != "tanh":
-        raise ArgumentError(f"gelu has the form approximate='tanh' only, got {approximate!r}: NumPy has no erf")
-    x = _floating(x)
+    check_gelu_form(approximate)
+    x = floating("gelu", x)
     # (1 + tanh(z))/2 = s(2z) keeps its digits in the left tail; beyond 40 it is 0 or 1, and x^3 might overflow
     z = np.clip(x, -40, 40)
     return x * sigmoid(math.sqrt(8 / math.pi) * (z * (1 + 0.044715 * (z * z))))
+
+
+def check_gelu_form(approximate: str) -> str:
+    """Return "tanh", the form that gelu has."""
+    if not isinstance(approximate, str) or approximate != "tanh":
+        raise ArgumentError(f"gelu has the form approximate='tanh' only, got {approximate!r}: NumPy has no erf")
+    return approximate
 
 
 def softplus(x: Any, beta: float = 1.0) -> Any:
@@ -156,14 +168,21 @@ def softplus(x: Any, beta: float = 1.0) -> Any:
     >>> softplus(np.array([-1000.0, 0.0, 900.0])).round(4)
     array([0.000e+00, 6.931e-01, 9.000e+02])
     """
-    if not beta > 0:
-        raise ArgumentError(f"softplus needs beta > 0, got {beta}")
-    x = _floating(x)
+    beta = number("beta", beta, above=0)
+    x = floating("softplus", x)
+    if x.dtype.kind == "c":
+        raise DTypeError("softplus takes real numbers: np.logaddexp, of which it is made, knows no complex ones")
     return np.logaddexp(0, x) if beta == 1 else np.logaddexp(0, beta * x) / beta
 
 
-def _shift(x: Any, axis: int) -> tuple[Any, Any]:
+def _shift(function: str, x: Any, axis: Any) -> tuple[Any, Any]:
     """`x` less its largest entry along `axis`, and that entry, as a constant: it cancels in the gradient."""
+    x = array_of(function, x)
+    every = axis is None and function == "logsumexp"
+    if not every and (not x.ndim or whole("axis", axis, -x.ndim, x.ndim - 1) >= x.ndim):
+        raise ShapeError(f"{function} needs scores along an axis, got a number")
+    if not (x.size if every else x.shape[axis]):
+        raise ShapeError(f"{function} needs a score or more along axis {axis}, got an array of shape {x.shape}")
     top = stop_gradient(np.max(x, axis=axis, keepdims=True))
     top = np.where(np.isfinite(top), top, 0.0)  # 0.0, not 0: small integers would wrap around in x - top
     with np.errstate(over="ignore"):  # further below than the largest number: -inf, whose exponential is right
@@ -180,7 +199,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
     >>> softmax(np.array([1000.0, 1000.0, -1000.0]))
     array([0.5, 0.5, 0. ])
     """
-    e = np.exp(_shift(x, axis)[0])
+    e = np.exp(_shift("softmax", x, axis)[0])
     return e / e.sum(axis=axis, keepdims=True)
 
 
@@ -192,7 +211,8 @@ def logsumexp(x: Any, axis: int = -1, keepdims: bool = False) -> Any:
     >>> float(logsumexp(np.array([1000.0, 1000.0])))
     1000.6931471805599
     """
-    shifted, top = _shift(x, axis)
+    keepdims = flag("keepdims", keepdims)
+    shifted, top = _shift("logsumexp", x, axis)
     y = np.log(np.exp(shifted).sum(axis=axis, keepdims=True)) + top
     return y if keepdims else np.squeeze(y, axis=axis)
 
@@ -205,7 +225,7 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     >>> log_softmax(np.array([0.0, -1000.0]))
     array([    0., -1000.])
     """
-    shifted, _ = _shift(x, axis)
+    shifted, _ = _shift("log_softmax", x, axis)
     return shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
 
 
@@ -224,8 +244,7 @@ def dropout(x: Any, p: float = 0.5, *, rng: np.random.Generator) -> Any:
     >>> dropout(np.ones(4), 0.5, rng=np.random.default_rng(0))
     array([2., 0., 0., 0.])
     """
-    if not 0 <= p < 1:
-        raise ArgumentError(f"dropout needs a probability p with 0 <= p < 1, got {p}")
+    x, p = array_of("dropout", x), number("p", p, 0, below=1)
     check_generator(rng)
     if p == 0:
         return x
@@ -256,8 +275,10 @@ def layer_norm(
     >>> layer_norm(np.array([[1.0, 2.0, 3.0]]), 3).round(3)
     array([[-1.225,  0.   ,  1.225]])
     """
-    x = _floating(x)
-    shape = as_lengths("normalized_shape", normalized_shape)
+    x = floating("layer_norm", x)
+    shape, eps = lengths("normalized_shape", normalized_shape), number("eps", eps, 0)
+    weight = weight if weight is None else array_of("the weight of layer_norm", weight)
+    bias = bias if bias is None else array_of("the bias of layer_norm", bias)
     if x.shape[-len(shape) :] != shape:
         raise ShapeError(f"layer_norm over {shape} takes (..., {', '.join(map(str, shape))}), got {x.shape}")
     for name, values in (("weight", weight), ("bias", bias)):
@@ -295,16 +316,15 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Any:
     array([[4., 5.],
            [0., 1.]])
     """
-    weight = weight if hasattr(weight, "shape") else np.asarray(weight)
+    weight = array_of("the weight of embedding", weight)
     if weight.ndim != 2:
         raise ShapeError(f"embedding takes a weight of shape (count, width), got {weight.shape}")
-    indices = indices if hasattr(indices, "shape") else np.asarray(indices)
+    indices = array_of("embedding", indices)
     numbers = _whole_numbers("embedding takes indices that", indices, weight.shape[0])
     rows = _picked(weight, (numbers,))
     if padding_idx is None:
         return rows
-    if not -weight.shape[0] <= padding_idx < weight.shape[0]:
-        raise ArgumentError(f"padding_idx={padding_idx} is none of the {weight.shape[0]} rows")
+    padding_idx = whole("padding_idx", padding_idx, -weight.shape[0], weight.shape[0] - 1)
     padding = np.equal(indices, padding_idx % weight.shape[0])
     return np.where(np.expand_dims(padding, -1), stop_gradient(rows), rows)
 
@@ -346,7 +366,7 @@ def _padded(x: Any, rows: Pair, columns: Pair, value: float = 0.0) -> Any:
 
 
 def _images(function: str, x: Any) -> Any:
-    x = _floating(x)
+    x = floating(function, x)
     if x.ndim != 4:
         raise ShapeError(f"{function} takes images of shape (N, C, H, W), got {x.shape}; one image is x[None]")
     return x
@@ -394,9 +414,10 @@ def conv2d(
     array([[-3.5, -3.5],
            [-3.5, -3.5]])
     """
-    x, weight = _images("conv2d", x), weight if hasattr(weight, "shape") else np.asarray(weight)
-    strides, dilations = as_lengths("stride", stride, 2), as_lengths("dilation", dilation, 2)
-    (groups,) = as_lengths("groups", groups, 1)
+    x, weight = _images("conv2d", x), array_of("the weight of conv2d", weight)
+    bias = bias if bias is None else array_of("the bias of conv2d", bias)
+    strides, dilations = lengths("stride", stride, 2), lengths("dilation", dilation, 2)
+    groups = whole("groups", groups)
     if weight.ndim != 4 or weight.shape[0] % groups or weight.shape[1] * groups != x.shape[1]:
         raise ShapeError(
             f"conv2d of images {x.shape} in {groups} group(s) takes a weight of shape (O, {x.shape[1]} / {groups}, "
@@ -418,20 +439,20 @@ def conv2d(
 
 def conv_padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
     """Return how much to add before and after the rows, and before and after the columns."""
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         if stride != (1, 1):
             raise ArgumentError(f"padding='same' needs stride 1, got {stride}")
         rows, columns = (d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
         return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
     if isinstance(padding, str) and padding != "valid":
         raise ArgumentError(f"padding={padding!r} is none of 'same', 'valid', a whole number or two of them")
-    rows, columns = (0, 0) if padding == "valid" else as_lengths("padding", padding, 2, least=0)
+    rows, columns = (0, 0) if isinstance(padding, str) else lengths("padding", padding, 2, least=0)
     return (rows, rows), (columns, columns)
 
 
 def pool_padding(name: str, padding: int | Pair, kernel: Pair) -> Pair:
     """Return `padding` for rows and columns: more than half the kernel would give windows of nothing else."""
-    rows, columns = as_lengths("padding", padding, 2, least=0)
+    rows, columns = lengths("padding", padding, 2, least=0)
     if 2 * rows > kernel[0] or 2 * columns > kernel[1]:
         raise ArgumentError(f"{name} takes a padding of half the kernel at most, got {padding} for {kernel}")
     return rows, columns
@@ -441,8 +462,8 @@ def _pooled(
     function: str, x: Any, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair, value: float
 ) -> Any:
     """The entries of every window along the first axis: (entries, n, c, windows down, windows across)."""
-    x, kernel = _images(function, x), as_lengths("kernel_size", kernel_size, 2)
-    strides = kernel if stride is None else as_lengths("stride", stride, 2)
+    x, kernel = _images(function, x), lengths("kernel_size", kernel_size, 2)
+    strides = kernel if stride is None else lengths("stride", stride, 2)
     rows, columns = pool_padding(function, padding, kernel)
     windows = _windows(_padded(x, (rows, rows), (columns, columns), value), kernel, strides, (1, 1))
     # NumPy reduces along a first axis many times faster than along two short last ones
@@ -498,22 +519,19 @@ def avg_pool2d(x: Any, kernel_size: int | Pair, stride: int | Pair | None = None
 # Losses
 
 
-def _as_arrays(prediction: Any, target: Any) -> tuple[Any, Any]:
+def _as_arrays(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
     """Make arrays of lists and numbers; a target then takes the width of a floating prediction."""
-    if not hasattr(prediction, "shape"):
-        prediction = np.asarray(prediction)
-    if prediction.dtype.kind in "biu":
-        prediction = prediction.astype(np.float64)  # small integers would wrap around in differences
-    if not hasattr(target, "shape"):
-        target = np.asarray(target)
-        if target.dtype.kind == prediction.dtype.kind == "f":
-            target = target.astype(prediction.dtype)
+    prediction = floating(loss, prediction)
+    listed = not hasattr(target, "shape")
+    target = array_of(loss, target)
+    if listed and target.dtype.kind == prediction.dtype.kind == "f":
+        target = target.astype(prediction.dtype)
     return prediction, target
 
 
 def _pair(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
     """Check that a loss compares like with like, and give both as arrays or Tensors."""
-    prediction, target = _as_arrays(prediction, target)
+    prediction, target = _as_arrays(loss, prediction, target)
     if prediction.shape != target.shape:
         raise ShapeError(
             f"{loss} compares entry by entry, so prediction {prediction.shape} and target {target.shape} "
@@ -523,13 +541,8 @@ def _pair(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
 
 
 def _reduce(values: Any, reduction: str) -> Any:
-    if reduction == "mean":
-        return values.mean()
-    if reduction == "sum":
-        return values.sum()
-    if reduction == "none":
-        return values
-    raise ArgumentError(f"reduction={reduction!r} is none of 'mean', 'sum', 'none'")
+    reduction = choice("reduction", reduction, ("mean", "sum", "none"))
+    return values if reduction == "none" else values.mean() if reduction == "mean" else values.sum()
 
 
 def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:
@@ -629,7 +642,7 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean") -> Any:
     >>> round(float(cross_entropy(logits, np.array([[1.0, 0, 0], [0, 1.0, 0]]))), 6)
     0.458145
     """
-    logits, target = _as_arrays(logits, target)
+    logits, target = _as_arrays("cross_entropy", logits, target)
     shape = logits.shape
     if not shape:
         raise ShapeError("cross_entropy needs logits with the classes along the last axis, got a number")
@@ -669,7 +682,7 @@ def nll_loss(log_probabilities: Any, target: Any, reduction: str = "mean") -> An
     >>> round(float(nll_loss(log_p, np.array([0, 1]))), 6)
     0.458145
     """
-    log_probabilities, target = _as_arrays(log_probabilities, target)
+    log_probabilities, target = _as_arrays("nll_loss", log_probabilities, target)
     shape = log_probabilities.shape
     if not shape or target.shape != shape[:-1]:
         raise ShapeError(

@@ -185,7 +185,7 @@ def _sigmoid(x: Any) -> Any:
     array([0. , 0.5, 1. ])
     """
     if not (hasattr(x, "dtype") and x.dtype.kind in "fc"):
-        x = np.asarray(x, float)  # small integers would wrap around in -x
+        x = np.asarray(x, complex if isinstance(x, complex) else float)  # small integers would wrap around in -x
     # e^min(x,0) / (e^min(x,0) + e^min(-x,0)): the larger term is 1, whichever side x lies on
     rising = np.exp(np.minimum(x, 0))
     return rising / (rising + np.exp(np.minimum(-x, 0)))

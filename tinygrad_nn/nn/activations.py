@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygrad_nn import functional
-from tinygrad_nn.errors import ArgumentError
+from tinygrad_nn.checks import number, whole
 from tinygrad_nn.nn.module import Module
 
 __all__ = ["ELU", "GELU", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh"]
@@ -26,7 +24,7 @@ class Tanh(Module):
 
     def forward(self, x: Any) -> Any:
         """Apply `np.tanh`."""
-        return np.tanh(x)
+        return functional.tanh(x)
 
 
 class ReLU(Module):
@@ -41,7 +39,7 @@ class LeakyReLU(Module):
     """max(x, 0) + negative_slope min(x, 0), element-wise."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = negative_slope
+        self.negative_slope = number("negative_slope", negative_slope)
 
     def forward(self, x: Any) -> Any:
         """Apply `tn.functional.leaky_relu`."""
@@ -56,7 +54,7 @@ class ELU(Module):
     """max(x, 0) + alpha (exp(min(x, 0)) - 1), element-wise."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
+        self.alpha = number("alpha", alpha)
 
     def forward(self, x: Any) -> Any:
         """Apply `tn.functional.elu`."""
@@ -83,9 +81,7 @@ class GELU(Module):
     """
 
     def __init__(self, approximate: str = "tanh") -> None:
-        if approximate != "tanh":
-            raise ArgumentError(f"GELU has the form approximate='tanh' only, got {approximate!r}: NumPy has no erf")
-        self.approximate = approximate
+        self.approximate = functional.check_gelu_form(approximate)
 
     def forward(self, x: Any) -> Any:
         """Apply `tn.functional.gelu`."""
@@ -96,9 +92,7 @@ class Softplus(Module):
     """log(1 + exp(beta x)) / beta, element-wise."""
 
     def __init__(self, beta: float = 1.0) -> None:
-        if not beta > 0:
-            raise ArgumentError(f"Softplus needs beta > 0, got {beta}")
-        self.beta = beta
+        self.beta = number("beta", beta, above=0)
 
     def forward(self, x: Any) -> Any:
         """Apply `tn.functional.softplus`."""
@@ -116,7 +110,7 @@ class Softmax(Module):
     """
 
     def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
+        self.axis = whole("axis", axis, -64, 63)  # what NumPy can have
 
     def forward(self, x: Any) -> Any:
         """Apply `tn.functional.softmax`."""

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn import functional
-from tinygrad_nn.conversion import as_lengths, check_generator
+from tinygrad_nn.checks import dtype_of, flag, lengths, whole
+from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.errors import ArgumentError
-from tinygrad_nn.nn.init import Initializer, uniform
+from tinygrad_nn.nn.init import Initializer, drawn, uniform
 from tinygrad_nn.nn.module import Module, Parameter
 
 __all__ = ["AvgPool2d", "Conv2d", "MaxPool2d"]
@@ -62,22 +63,23 @@ class Conv2d(Module):
         dtype: Any = np.float64,
         rng: np.random.Generator | None = None,
     ) -> None:
-        (self.in_channels,) = as_lengths("in_channels", in_channels, 1)
-        (self.out_channels,) = as_lengths("out_channels", out_channels, 1)
-        (self.groups,) = as_lengths("groups", groups, 1)
+        self.in_channels, self.out_channels = whole("in_channels", in_channels), whole("out_channels", out_channels)
+        self.groups = whole("groups", groups)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise ArgumentError(f"Conv2d({in_channels}, {out_channels}) does not divide into {groups} groups")
-        self.kernel_size = as_lengths("kernel_size", kernel_size, 2)
-        self.stride, self.dilation = as_lengths("stride", stride, 2), as_lengths("dilation", dilation, 2)
+        self.kernel_size = lengths("kernel_size", kernel_size, 2)
+        self.stride, self.dilation = lengths("stride", stride, 2), lengths("dilation", dilation, 2)
         functional.conv_padding(padding, self.kernel_size, self.stride, self.dilation)  # refuses what it must
-        self.padding = padding if isinstance(padding, str) else as_lengths("padding", padding, 2, least=0)
+        self.padding = padding if isinstance(padding, str) else lengths("padding", padding, 2, least=0)
         rng = np.random.default_rng() if rng is None else check_generator(rng)
         inner = self.in_channels // self.groups
         entries = inner * math.prod(self.kernel_size)
         default = uniform(-1 / math.sqrt(entries), 1 / math.sqrt(entries))
-        weight = (weight_init or default)(rng, (entries, self.out_channels), dtype)
+        bias, dtype = flag("bias", bias), dtype_of("dtype", dtype, "f")
+        weight = drawn("weight_init", weight_init, default, rng, (entries, self.out_channels), dtype)
         self.weight = Parameter(weight.T.reshape(self.out_channels, inner, *self.kernel_size))
-        self.bias = Parameter((bias_init or default)(rng, (self.out_channels,), dtype)) if bias else None
+        values = drawn("bias_init", bias_init, default, rng, (self.out_channels,), dtype) if bias else None
+        self.bias = None if values is None else Parameter(values)
 
     def forward(self, x: Any) -> Any:
         """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
@@ -100,8 +102,8 @@ class _Pool2d(Module):
         stride: int | tuple[int, ...] | None = None,
         padding: int | tuple[int, ...] = 0,
     ) -> None:
-        self.kernel_size = as_lengths("kernel_size", kernel_size, 2)
-        self.stride = self.kernel_size if stride is None else as_lengths("stride", stride, 2)
+        self.kernel_size = lengths("kernel_size", kernel_size, 2)
+        self.stride = self.kernel_size if stride is None else lengths("stride", stride, 2)
         self.padding = functional.pool_padding(type(self).__name__, padding, self.kernel_size)
 
     def extra_repr(self) -> str:

@@ -65,6 +65,8 @@ def from_torch_state(model: Module, state: Mapping[str, Any]) -> dict[str, Any]:
     True
     """
     names = _names(model)
+    if not isinstance(state, Mapping):
+        raise DTypeError(f"a PyTorch state is a dict of arrays by name, got a {type(state).__name__}")
     theirs = [name for name, _ in names.values()]
     problems = [f"missing: {name}" for name in theirs if name not in state]
     problems += [f"unexpected: {name}" for name in state if name not in theirs]
@@ -85,6 +87,8 @@ def _array(value: Any, name: str, *, turned: bool) -> Any:
 
 def _names(model: Module) -> dict[str, tuple[str, bool]]:
     """For each name here PyTorch's, and whether the array is transposed there."""
+    if not isinstance(model, Module):
+        raise DTypeError(f"weights are exchanged with a Module, got a {type(model).__name__}")
     modules = dict(model.named_modules())
     names = {}
     for name, tensor in model.named_tensors():

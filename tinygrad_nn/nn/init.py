@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinygrad_nn.checks import dtype_of, function_of, lengths, number
+from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.errors import ArgumentError
 
 __all__ = [
@@ -33,21 +35,22 @@ def uniform(low: float, high: float) -> Initializer:
     >>> uniform(-0.5, 0.5)(np.random.default_rng(0), (1, 3), float).round(3)
     array([[ 0.137, -0.23 , -0.459]])
     """
+    low, high = number("low", low), number("high", high)
     if not low < high:
         raise ArgumentError(f"uniform needs low < high, got {low} and {high}")
-    return lambda rng, shape, dtype: rng.uniform(low, high, shape).astype(dtype)
+    return _initializer(lambda rng, shape: rng.uniform(low, high, shape))
 
 
 def normal(std: float, mean: float = 0.0) -> Initializer:
     """Draw from a normal distribution."""
-    if std < 0:
-        raise ArgumentError(f"normal needs std >= 0, got {std}")
-    return lambda rng, shape, dtype: rng.normal(mean, std, shape).astype(dtype)
+    std, mean = number("std", std, 0), number("mean", mean)
+    return _initializer(lambda rng, shape: rng.normal(mean, std, shape))
 
 
 def constant(value: float) -> Initializer:
     """Set every entry to `value`."""
-    return lambda _rng, shape, dtype: np.full(shape, value, dtype)
+    value = number("value", value)
+    return _initializer(lambda _rng, shape: np.full(shape, value))
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -60,23 +63,57 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def xavier_uniform() -> Initializer:
     """Draw from U(-a, a) with a = sqrt(6 / (in + out)) (Glorot and Bengio, 2010): for tanh and sigmoid."""
-    return lambda rng, shape, dtype: _symmetric(rng, shape, dtype, math.sqrt(6 / sum(_fans(shape))))
+    return _initializer(lambda rng, shape: _symmetric(rng, shape, math.sqrt(6 / sum(_fans(shape)))))
 
 
 def xavier_normal() -> Initializer:
     """Draw from N(0, 2 / (in + out)) (Glorot and Bengio, 2010): for tanh and sigmoid."""
-    return lambda rng, shape, dtype: rng.normal(0, math.sqrt(2 / sum(_fans(shape))), shape).astype(dtype)
+    return _initializer(lambda rng, shape: rng.normal(0, math.sqrt(2 / sum(_fans(shape))), shape))
 
 
 def he_uniform() -> Initializer:
     """Draw from U(-a, a) with a = sqrt(6 / in) (He et al., 2015): for relu."""
-    return lambda rng, shape, dtype: _symmetric(rng, shape, dtype, math.sqrt(6 / _fans(shape)[0]))
+    return _initializer(lambda rng, shape: _symmetric(rng, shape, math.sqrt(6 / _fans(shape)[0])))
 
 
 def he_normal() -> Initializer:
     """Draw from N(0, 2 / in) (He et al., 2015): for relu."""
-    return lambda rng, shape, dtype: rng.normal(0, math.sqrt(2 / _fans(shape)[0]), shape).astype(dtype)
+    return _initializer(lambda rng, shape: rng.normal(0, math.sqrt(2 / _fans(shape)[0]), shape))
 
 
-def _symmetric(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, bound: float) -> Any:
-    return rng.uniform(-bound, bound, shape).astype(dtype)
+def _symmetric(rng: np.random.Generator, shape: tuple[int, ...], bound: float) -> Any:
+    return rng.uniform(-bound, bound, shape)
+
+
+def _initializer(draw: Callable[[np.random.Generator, tuple[int, ...]], Any]) -> Initializer:
+    """An initializer that checks what it is given, and draws in float64 whatever the dtype."""
+
+    def initialize(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+        rng, shape = check_generator(rng), lengths("shape", shape, least=0)
+        return draw(rng, shape).astype(dtype_of("dtype", dtype, "f"))
+
+    return initialize
+
+
+def drawn(
+    name: str,
+    initializer: Initializer | None,
+    default: Initializer,
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    dtype: Any,
+) -> Any:
+    """Return what an initializer, the user's own perhaps, gives for one parameter of a layer."""
+    if initializer is None:
+        return default(rng, shape, dtype)
+    if isinstance(initializer, type):
+        raise ArgumentError(
+            f"{name} is a function initializer(rng, shape, dtype), got the class {initializer.__name__}"
+        )
+    values = function_of(name, initializer)(rng, shape, dtype)
+    if getattr(values, "shape", None) != shape or values.dtype != dtype:
+        raise ArgumentError(
+            f"{name} gives an array of the shape and dtype that it is asked for, {shape} {dtype}; it gave "
+            f"{getattr(values, 'shape', type(values).__name__)} {getattr(values, 'dtype', '')}"
+        )
+    return values

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn import functional
-from tinygrad_nn.conversion import as_lengths, check_generator
-from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
-from tinygrad_nn.nn.init import Initializer, normal, uniform
+from tinygrad_nn.checks import dtype_of, flag, number, numbers, whole
+from tinygrad_nn.conversion import check_generator
+from tinygrad_nn.errors import DTypeError, ShapeError
+from tinygrad_nn.nn.init import Initializer, drawn, normal, uniform
 from tinygrad_nn.nn.module import Module, Parameter
 
 __all__ = ["Dropout", "Embedding", "Flatten", "Linear", "Sequential"]
@@ -61,19 +62,17 @@ class Linear(Module):
         dtype: Any = np.float64,
         rng: np.random.Generator | None = None,
     ) -> None:
-        for name, value in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise ArgumentError(f"Linear needs a positive whole number {name}, got {value!r}")
+        self.in_features, self.out_features = whole("in_features", in_features), whole("out_features", out_features)
         rng = np.random.default_rng() if rng is None else check_generator(rng)
-        default = uniform(-1 / math.sqrt(in_features), 1 / math.sqrt(in_features))
-        self.in_features = int(in_features)
-        self.out_features = int(out_features)
-        self.weight = Parameter((weight_init or default)(rng, (self.in_features, self.out_features), dtype))
-        self.bias = Parameter((bias_init or default)(rng, (self.out_features,), dtype)) if bias else None
+        default = uniform(-1 / math.sqrt(self.in_features), 1 / math.sqrt(self.in_features))
+        shape = self.in_features, self.out_features
+        bias, dtype = flag("bias", bias), dtype_of("dtype", dtype, "f")
+        self.weight = Parameter(drawn("weight_init", weight_init, default, rng, shape, dtype))
+        self.bias = Parameter(drawn("bias_init", bias_init, default, rng, shape[1:], dtype)) if bias else None
 
     def forward(self, x: Any) -> Any:
         """Map (..., in_features) to (..., out_features)."""
-        x = x if hasattr(x, "shape") else np.asarray(x)
+        x = functional.array_of("Linear", x)
         shape = x.shape
         if not shape or shape[-1] != self.in_features:
             fits = shape and math.prod(shape[1:]) == self.in_features
@@ -174,16 +173,17 @@ class Embedding(Module):
         dtype: Any = np.float64,
         rng: np.random.Generator | None = None,
     ) -> None:
-        (self.num_embeddings,) = as_lengths("num_embeddings", num_embeddings, 1)
-        (self.embedding_dim,) = as_lengths("embedding_dim", embedding_dim, 1)
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise ArgumentError(f"padding_idx={padding_idx} is none of the {num_embeddings} rows of this Embedding")
+        self.num_embeddings = whole("num_embeddings", num_embeddings)
+        self.embedding_dim = whole("embedding_dim", embedding_dim)
+        self.padding_idx = None
+        if padding_idx is not None:
+            rows = self.num_embeddings
+            self.padding_idx = whole("padding_idx", padding_idx, -rows, rows - 1) % rows
         rng = np.random.default_rng() if rng is None else check_generator(rng)
-        weight = (weight_init or normal(1.0))(rng, (self.num_embeddings, self.embedding_dim), dtype)
-        self.padding_idx = padding_idx if padding_idx is None else padding_idx % num_embeddings
+        shape, dtype = (self.num_embeddings, self.embedding_dim), dtype_of("dtype", dtype, "f")
+        self.weight = Parameter(drawn("weight_init", weight_init, normal(1.0), rng, shape, dtype))
         if self.padding_idx is not None:
-            weight[self.padding_idx] = 0
-        self.weight = Parameter(weight)
+            self.weight.data[self.padding_idx] = 0
 
     def forward(self, indices: Any) -> Any:
         """Map integers of any shape to rows: (...) to (..., embedding_dim)."""
@@ -202,14 +202,12 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
-        if not 0 <= p < 1:
-            raise ArgumentError(f"Dropout needs a probability p with 0 <= p < 1, got {p}")
-        self.p = p
+        self.p = number("p", p, 0, below=1)
         self.rng = np.random.default_rng() if rng is None else check_generator(rng)
 
     def forward(self, x: Any) -> Any:
         """Drop entries while training."""
-        return functional.dropout(x, self.p, rng=self.rng) if self.training else x
+        return functional.dropout(x, self.p, rng=self.rng) if self.training else numbers("Dropout", x)
 
     def extra_repr(self) -> str:
         """The probability."""
@@ -221,7 +219,7 @@ class Flatten(Module):
 
     def forward(self, x: Any) -> Any:
         """Reshape each sample to one axis."""
-        x = x if hasattr(x, "shape") else np.asarray(x)
+        x = functional.array_of("Flatten", x)
         shape = x.shape
         if not shape:
             raise ShapeError("Flatten needs a batch along the first axis, got a number")

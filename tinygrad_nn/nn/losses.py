@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_nn import functional
-from tinygrad_nn.checks import number
-from tinygrad_nn.errors import ArgumentError
+from tinygrad_nn.checks import choice, number
 from tinygrad_nn.nn.module import Module
 
 __all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss", "NLLLoss"]
@@ -16,9 +15,7 @@ class _Loss(Module):
     """A loss with a reduction: "mean", "sum" or "none"."""
 
     def __init__(self, reduction: str = "mean") -> None:
-        if reduction not in {"mean", "sum", "none"}:
-            raise ArgumentError(f"reduction={reduction!r} is none of 'mean', 'sum', 'none'")
-        self.reduction = reduction
+        self.reduction = choice("reduction", reduction, ("mean", "sum", "none"))
 
     def extra_repr(self) -> str:
         """The reduction, if it is not the mean."""

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tinygrad_nn.checks import flag, numbers
 from tinygrad_nn.errors import DTypeError, StateError
 from tinygrad_nn.tensor import Tensor
 
@@ -30,7 +31,7 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True, dtype: Any = None) -> None:
         super().__init__(data, requires_grad=False, dtype=dtype)
         self._array = self._array.copy()
-        self.requires_grad = requires_grad
+        self.requires_grad = flag("requires_grad", requires_grad)
 
 
 _watched: ContextVar[Callable[[Module, tuple[Any, ...], dict[str, Any]], Any] | None] = ContextVar(
@@ -130,6 +131,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Self:
         """Switch this module and all inside it to training (dropout drops), and return it."""
+        mode = flag("mode", mode)
         for module in self.modules():
             module.training = mode
         return self
@@ -145,6 +147,7 @@ class Module:
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freeze (False) or unfreeze (True) every `Parameter` inside, and return the module."""
+        requires_grad = flag("requires_grad", requires_grad)
         for _, t in self.named_tensors():
             if t.requires_grad or isinstance(t, Parameter):
                 t.requires_grad = requires_grad
@@ -164,7 +167,9 @@ class Module:
             would lose digits; nothing has changed then.
         """
         tensors = dict(self.named_tensors())
-        arrays = {name: value.data if isinstance(value, Tensor) else np.asarray(value) for name, value in state.items()}
+        if not isinstance(state, Mapping):
+            raise StateError(f"a state is a dict of arrays by name, got a {type(state).__name__}")
+        arrays = {k: v.data if isinstance(v, Tensor) else np.asarray(numbers(str(k), v)) for k, v in state.items()}
         problems = [f"missing: {name} {t.shape}" for name, t in tensors.items() if name not in arrays]
         problems += [f"unexpected: {name} {a.shape}" for name, a in arrays.items() if name not in tensors]
         for name in tensors.keys() & arrays.keys():

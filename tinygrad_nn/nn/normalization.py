@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn import functional
-from tinygrad_nn.conversion import as_lengths
-from tinygrad_nn.errors import ArgumentError, ShapeError
+from tinygrad_nn.checks import dtype_of, flag, lengths, number
+from tinygrad_nn.errors import ShapeError
 from tinygrad_nn.nn.module import Module, Parameter
 from tinygrad_nn.tensor import Tensor
 from tinygrad_nn.transforms import stop_gradient
@@ -50,9 +50,11 @@ class LayerNorm(Module):
         *,
         dtype: Any = np.float64,
     ) -> None:
-        shape = as_lengths("normalized_shape", normalized_shape)
+        shape = lengths("normalized_shape", normalized_shape)
         self.normalized_shape = shape
-        self.eps = _checked_eps("LayerNorm", eps)
+        self.eps = number("eps", eps, 0)
+        dtype = dtype_of("dtype", dtype, "f")
+        elementwise_affine, bias = flag("elementwise_affine", elementwise_affine), flag("bias", bias)
         self.weight = Parameter(np.ones(shape, dtype)) if elementwise_affine else None
         self.bias = Parameter(np.zeros(shape, dtype)) if elementwise_affine and bias else None
 
@@ -80,12 +82,11 @@ class _BatchNorm(Module):
         *,
         dtype: Any = np.float64,
     ) -> None:
-        name = type(self).__name__
-        (self.num_features,) = as_lengths("num_features", num_features, 1)
-        self.eps = _checked_eps(name, eps)
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ArgumentError(f"{name} needs a momentum from 0 to 1, or None for a plain average, got {momentum}")
-        self.momentum = momentum
+        (self.num_features,) = lengths("num_features", num_features, 1)
+        self.eps = number("eps", eps, 0)
+        self.momentum = momentum if momentum is None else number("momentum", momentum, 0, 1)
+        dtype = dtype_of("dtype", dtype, "f")
+        affine, track_running_stats = flag("affine", affine), flag("track_running_stats", track_running_stats)
         self.weight = Parameter(np.ones(self.num_features, dtype)) if affine else None
         self.bias = Parameter(np.zeros(self.num_features, dtype)) if affine else None
         self.running_mean = Tensor(np.zeros(self.num_features, dtype)) if track_running_stats else None
@@ -94,7 +95,7 @@ class _BatchNorm(Module):
 
     def forward(self, x: Any) -> Any:
         """Normalize each channel; in training, take note of its mean and variance."""
-        x = x if hasattr(x, "shape") else np.asarray(x)
+        x = functional.floating(type(self).__name__, x)
         if x.ndim not in map(len, self.forms) or x.shape[1] != self.num_features:
             takes = " or ".join(f"({', '.join(form)})" for form in self.forms)
             raise ShapeError(
@@ -191,9 +192,3 @@ class BatchNorm2d(_BatchNorm):
     """
 
     forms = (("N", "C", "H", "W"),)
-
-
-def _checked_eps(layer: str, eps: float) -> float:
-    if not 0 <= eps < float("inf"):
-        raise ArgumentError(f"{layer} needs 0 <= eps < inf, got {eps}")
-    return eps
