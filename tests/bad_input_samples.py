@@ -20,6 +20,7 @@ NOT_CALLED = {  # name: why no call of it can be spoilt
     "optim.Optimizer.check": "for authors of optimizers",
     "optim.Optimizer.check_range": "for authors of optimizers",
     "optim.Optimizer.spare": "for authors of optimizers",
+    "optim.LRScheduler": "a base class: its subclasses are called",
     "optim.Optimizer.update": "for authors of optimizers",
 }
 
@@ -40,7 +41,7 @@ def public_callables():
                     found.update({f"{path}.{m}": f for m, f in vars(item).items() if inspect.isfunction(f)})
 
     collect(tn, "")
-    hooks = ("check", "update")  # of optimizers: called by the base class
+    hooks = ("check", "update", "rate")  # of optimizers and schedules: called by the base class
     return {
         path: item
         for path, item in found.items()
@@ -185,6 +186,21 @@ def _adam():
     return optimizer
 
 
+def with_gradient():
+    p = leaf(3)
+    p.grad = np.ones(3)
+    return p
+
+
+def _schedule():
+    return OPTIM.StepLR(OPTIM.SGD([leaf(3)]), 2)
+
+
+def _sequence(milestones):
+    optimizer = OPTIM.SGD([leaf(3)])
+    return OPTIM.SequentialLR(optimizer, [OPTIM.StepLR(optimizer, 1), OPTIM.StepLR(optimizer, 2)], milestones)
+
+
 SAMPLES = {
     # Tensor
     "Tensor": one(tn.Tensor, X, requires_grad=True, dtype=np.float64),
@@ -316,6 +332,14 @@ SAMPLES = {
     "optim.SGD": step(OPTIM.SGD, 0.1, 0.9, True, 0.01),
     "optim.Adam": step(OPTIM.Adam, 0.1, (0.9, 0.99), 1e-8, 0.01),
     "optim.AdamW": step(OPTIM.AdamW, 0.1, (0.9, 0.99), 1e-8, 0.01),
+    "optim.RMSprop": step(OPTIM.RMSprop, 0.1, 0.9, 1e-8, 0.01, 0.9, True),
+    "optim.clip_grad_norm": one(OPTIM.clip_grad_norm, lambda: [with_gradient()], 1.0, 2.0, True),
+    "optim.clip_grad_value": one(OPTIM.clip_grad_value, lambda: [with_gradient()], 1.0),
+    "optim.StepLR": one(OPTIM.StepLR, lambda: OPTIM.SGD([leaf(3)]), 2, 0.5),
+    "optim.CosineAnnealingLR": one(OPTIM.CosineAnnealingLR, lambda: OPTIM.SGD([leaf(3)]), 2, 0.0),
+    "optim.LinearLR": one(OPTIM.LinearLR, lambda: OPTIM.SGD([leaf(3)]), 0.5, 1.0, 3),
+    "optim.SequentialLR": one(_sequence, [2]),
+    "optim.LRScheduler.load_state_dict": one(lambda: _schedule().load_state_dict, lambda: _schedule().state_dict()),
     "optim.Optimizer.load_state_dict": one(lambda: _adam().load_state_dict, lambda: _adam().state_dict()),
     # data and metrics
     "data.normalize": one(DATA.normalize, X, 0),

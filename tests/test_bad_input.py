@@ -117,7 +117,6 @@ OF_THE_USER = {("differentiable", 0): {"a class"}}  # what a function of the use
 
 NOT_YET = (
     "io.",
-    "optim.",
     "save",
     "load",
     "fit",

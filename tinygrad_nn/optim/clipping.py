@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.checks import number
+from tinygrad_nn.checks import flag, number
 from tinygrad_nn.errors import ArgumentError, DTypeError
 from tinygrad_nn.tensor import Tensor
 
@@ -53,7 +53,8 @@ def clip_grad_norm(
     array([0.6, 0.8])
     """
     max_norm = number("max_norm", max_norm, 0)
-    norm_type = math.inf if norm_type == math.inf else number("norm_type", norm_type, above=0)
+    infinite = isinstance(norm_type, float) and norm_type == math.inf
+    norm_type = math.inf if infinite else number("norm_type", norm_type, above=0)
     gradients = _gradients(parameters)
     # divided by the largest entry first: the powers neither overflow nor vanish
     largest = float(np.max([np.max(np.abs(g), initial=0) for g in gradients], initial=0))  # NaN if there is one
@@ -61,7 +62,7 @@ def clip_grad_norm(
     if 0 < largest < math.inf and norm_type != math.inf:
         powers = (np.sum(np.power(np.abs(g) / largest, norm_type), dtype=np.float64) for g in gradients)
         norm = largest * float(sum(powers)) ** (1 / norm_type)
-    if error_if_nonfinite and not math.isfinite(norm):
+    if flag("error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
         raise ArgumentError(
             f"the total norm of the gradients is {norm}: they hold NaN or infinite numbers, which no scaling can mend "
             f"(tn.detect_anomaly() names where they come from; error_if_nonfinite=False scales them all the same)"
@@ -98,7 +99,7 @@ def clip_grad_value(parameters: Iterable[Tensor] | Tensor, clip_value: float) ->
 
 def _gradients(parameters: Any) -> list[Any]:
     """The gradients that there are, each once."""
-    if not isinstance(parameters, Iterable):
+    if not isinstance(parameters, Iterable) or (isinstance(parameters, np.ndarray) and not parameters.ndim):
         raise DTypeError(f"clipping takes parameters, such as model.parameters(), got a {type(parameters).__name__}")
     listed = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     for p in listed:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.checks import flag
 from tinygrad_nn.engine import touch
 from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
 from tinygrad_nn.tensor import Tensor
@@ -42,7 +43,7 @@ class Optimizer:
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
             raise DTypeError("an optimizer takes a list of parameters: write [p], or model.parameters()")
-        if not isinstance(params, Iterable):
+        if not isinstance(params, Iterable) or getattr(params, "shape", None) == ():
             raise DTypeError(
                 f"an optimizer takes a list of parameters, got {type(params).__name__}: model.parameters()"
             )
@@ -140,6 +141,8 @@ class Optimizer:
         ArgumentError
             If an option is out of range.  After an error nothing has changed.
         """
+        if not isinstance(state, Mapping):
+            raise StateError(f"a state dict has the entries 'state' and 'param_groups', got a {type(state).__name__}")
         if set(state) != {"state", "param_groups"}:
             raise StateError(f"a state dict has the entries 'state' and 'param_groups', got {sorted(state)}")
         params = self._params()
@@ -207,7 +210,7 @@ class SGD(Optimizer):
         """Raise ArgumentError if an option of a group is out of range."""
         super().check(group)
         self.check_range("momentum", group["momentum"], 1)
-        if group["nesterov"] and not group["momentum"]:
+        if flag("nesterov", group["nesterov"]) and not group["momentum"]:
             raise ArgumentError("SGD with nesterov=True needs a momentum above 0")
 
     def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
@@ -252,10 +255,11 @@ class RMSprop(Optimizer):
         """Raise ArgumentError if an option of a group is out of range."""
         super().check(group)
         self.check_range("alpha", group["alpha"], 1)
+        flag("centered", group["centered"])
         self.check_range("momentum", group["momentum"], 1)
+        self.check_range("eps", group["eps"], float("inf"))
         if not group["eps"]:
             raise ArgumentError(f"{type(self).__name__} needs eps > 0, got {group['eps']}")
-        self.check_range("eps", group["eps"], float("inf"))
 
     def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Take one step along the scaled gradient."""
@@ -319,9 +323,9 @@ class Adam(Optimizer):
             raise ArgumentError(f"{type(self).__name__} needs two betas, such as (0.9, 0.999), got {betas!r}")
         for beta in betas:
             self.check_range("beta", beta, 1)
+        self.check_range("eps", group["eps"], float("inf"))
         if not group["eps"]:
             raise ArgumentError(f"{type(self).__name__} needs eps > 0, got {group['eps']}")
-        self.check_range("eps", group["eps"], float("inf"))
 
     def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Take one step along the scaled mean gradient."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from tinygrad_nn.checks import number, whole
+from tinygrad_nn.checks import lengths, number, whole
 from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
 from tinygrad_nn.optim.optimizers import Optimizer
 
@@ -89,6 +89,8 @@ class LRScheduler:
 
     def _check(self, state: Mapping[str, Any]) -> None:
         ours = self.state_dict()
+        if not isinstance(state, Mapping):
+            raise StateError(f"the state of a schedule is a dict, got a {type(state).__name__}")
         if set(state) != set(ours) or len(state["base_lrs"]) != len(self.base_lrs):
             raise StateError(
                 f"the state has the entries {sorted(state)}, {type(self).__name__} over {len(self.base_lrs)} group(s) "
@@ -203,8 +205,11 @@ class SequentialLR(LRScheduler):
     _links = ("optimizer", "schedulers")
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]) -> None:
-        self.schedulers = list(schedulers)
-        self.milestones = [whole("milestones", m) for m in milestones]
+        if not isinstance(schedulers, (list, tuple)):
+            raise DTypeError(f"SequentialLR joins a list of schedules, got a {type(schedulers).__name__}")
+        self.schedulers: list[LRScheduler] = list(schedulers)
+        none = isinstance(milestones, (list, tuple)) and not milestones
+        self.milestones = [] if none else list(lengths("milestones", milestones))
         for schedule in self.schedulers:
             if not isinstance(schedule, LRScheduler) or schedule.optimizer is not optimizer:
                 raise ArgumentError(f"SequentialLR joins schedules of one optimizer, {schedule!r} is none of it")
