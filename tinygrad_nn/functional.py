@@ -64,14 +64,17 @@ def tanh(x: Any) -> Any:
 
 def array_of(name: str, x: Any) -> Any:
     """Return an array or Tensor as it is, and lists and numbers as an array."""
+    if isinstance(x, Tensor):
+        return x
     x = numbers(name, x)
     return x if hasattr(x, "shape") else np.asarray(x)
 
 
 def floating(name: str, x: Any) -> Any:
     """Return an array or Tensor as it is, integers, which would wrap around, as float64, and lists as an array."""
-    x = array_of(name, x)
-    return x.astype(np.float64) if x.dtype.kind in "biu" else x
+    if not isinstance(x, Tensor):
+        x = array_of(name, x)
+    return x if x.dtype.kind in "fc" else x.astype(np.float64)
 
 
 def _negative_part(x: Any) -> Any:
