@@ -353,6 +353,17 @@ def test_lines_that_are_broken_say_the_same(expression):
     assert max(map(len, broken.splitlines())) <= 120 or "(" not in broken.split("(", 2)[-1]
 
 
+def test_source_reads_as_the_formulas():
+    model = perceptron(np.random.default_rng(0))
+    step = compile(lambda x, y: tn.functional.mse_loss(model(x), y))
+    x, y = regression(0)
+    step(x, y)
+    backward = step.source[step.source.index("def backward") : step.source.index("return forward")]
+    assert re.search(r"np.multiply\((d_tanh\w*), (\w+), out=d_\2\)", backward)  # dZ = dA f'(Z)
+    assert re.search(r"np.dot\((d_\w+), \w*weight.T, out=d_tanh\w*\)", backward)  # dA = dZ W^T
+    assert "number" not in step.source
+
+
 # What a call returns
 
 

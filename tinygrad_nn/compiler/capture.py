@@ -15,7 +15,7 @@ import numpy as np
 from tinygrad_nn.compiler.guard import is_same
 from tinygrad_nn.compiler.lowering import is_data_dependent, lower
 from tinygrad_nn.compiler.program import Op, Program, Value, constant
-from tinygrad_nn.derivatives import elementwise, indexing
+from tinygrad_nn.derivatives import Row, elementwise, indexing
 from tinygrad_nn.engine import Leaf, Node, Tape, recording, walk
 from tinygrad_nn.errors import DTypeError, GraphError
 from tinygrad_nn.tensor import Tensor, _wrap, upstream_for
@@ -48,6 +48,24 @@ class Watch(Tape):
             f"what is recorded, or overwrites them, and a program would freeze what came out. Choose with np.where, "
             f"stay with Tensors, or return the value beside the loss"
         )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._results: dict[Any, Any] = {}
+        self.slopes: list[tuple[Any, Any]] = []  # a result, and the gradient with respect to it
+
+    def add(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, node: Node | None) -> None:
+        """Take note of one call, and by its node of what it gave."""
+        super().add(row, args, kwargs, result, node)
+        if node is not None and isinstance(result, np.ndarray):
+            self._results[node] = result
+
+    def derived(self, node: Node, k: int, g: Any, part: Any, total: Any) -> None:
+        """Take note of the gradient that a result has got so far."""
+        del g, part
+        result = self._results.get((node.parents or ())[k])
+        if result is not None:
+            self.slopes.append((result, total._array))
 
     def data(self, array: Any) -> Tensor:
         """Give a Tensor for an array: what is computed from it is recorded too, and it tells where it branches."""
@@ -108,6 +126,8 @@ class Trace:
         # a leaf that the run made itself belongs to nobody outside; one that comes again in another run does
         self.gradients = {leaf: self._ref(g._array) for leaf, g in gradients.items() if leaf in leaves}
         self.others = gradients.keys() - leaves
+        known = self._origin
+        self.slopes = [(known[id(y)], known[id(g)]) for y, g in tape.slopes if id(y) in known and id(g) in known]
         self.alive.append((tape, result, gradients))
 
     def _linked(self, call: Any) -> tuple[Any, Any, Any, list[Any], bool]:
@@ -339,6 +359,9 @@ def link(trace: Trace, copies: dict[int, tuple[Any, Any, str]], input_names: lis
         ops.extend(made)
         if instead is not None:
             values[live[0]] = instead
+    for y, g in trace.slopes:
+        if y in values and g in values and values[g].slope_of is None:
+            values[g].slope_of = values[y]
     outputs = [value(ref) for kind, ref in trace.outputs if kind != "object"]
     outputs += [value(ref) for ref in trace.written]
     return Program(ops, outputs, [value(ref) for ref in trace.gradients.values()])

@@ -19,9 +19,10 @@ class Value:
     role : "input", "tensor", "array", "constant" or "computed"
     source : the position of an input, the Tensor, the array or the constant's array; None if computed
     name : what the user calls it, if that is known
+    slope_of : the value of which it is the gradient, if it is one
     """
 
-    __slots__ = ("dtype", "name", "role", "shape", "source")
+    __slots__ = ("dtype", "name", "role", "shape", "slope_of", "source")
 
     def __init__(
         self, role: str, shape: tuple[int, ...], dtype: np.dtype[Any], source: Any = None, name: str = ""
@@ -31,6 +32,7 @@ class Value:
         self.dtype = dtype
         self.source = source
         self.name = name
+        self.slope_of: Value | None = None
 
     @property
     def size(self) -> int:

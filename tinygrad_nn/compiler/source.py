@@ -102,7 +102,7 @@ class Source:
 
     def _constant(self, value: Value) -> str:
         array = value.source
-        name = self._name("number" if array.ndim == 0 else value.name or "constant")
+        name = self._name(_number_name(array) if array.ndim == 0 else value.name or "constant")
         text = filled(array) if array.ndim else None
         if value.name == "ones":
             text = f"np.ones({array.shape}, {dtype_name(array.dtype)})"
@@ -165,8 +165,9 @@ class Source:
             lines.append(f"{name} = np.empty({value.shape}, {dtype_name(value.dtype)})")
             return name
         buffer = self._plan.place[value]
+        slope = self._slope(value)
         if buffer not in self._buffers:
-            wish = value.name if buffer.own and value.name else _wish(op)
+            wish = value.name if buffer.own and value.name else slope or _wish(op)
             self._buffers[buffer] = name = self._name(wish)
             self._head.append(f"{name} = np.empty({buffer.shape}, {dtype_name(buffer.dtype)})")
         name = self._buffers[buffer]
@@ -175,11 +176,19 @@ class Source:
         elif value.shape != buffer.shape:
             flat = f"{name}.reshape(-1)" if len(buffer.shape) != 1 else name
             cut = f"{flat}[:{value.size}]" if value.size < buffer.size else flat
-            name = self._name(_wish(op))
+            name = self._name(slope or _wish(op))
             self._head.append(f"{name} = {cut}.reshape({value.shape})  # shares memory with {self._buffers[buffer]}")
             self._shaped[buffer, value.shape] = name
+        elif slope and not buffer.own and not name.startswith(slope):
+            name = self._name(slope)
+            self._head.append(f"{name} = {self._buffers[buffer]}  # the same memory")
         self._names[value] = name
         return name
+
+    def _slope(self, value: Value) -> str:
+        """A name for a gradient: after what it is the gradient of."""
+        name = self._names.get(value.slope_of) if value.slope_of is not None else None
+        return f"d_{name}" if name is not None and name.isidentifier() else ""
 
     def _into(self, op: Op, out: str, part: int) -> str:
         """The call that writes a result into an array."""
@@ -346,6 +355,13 @@ def _wish(op: Op) -> str:
     """A name for a result: what computed it."""
     name = getattr(op.function, "__name__", "value").strip("_")
     return {"random_like": "draw", "copyto": "copy"}.get(name, name)
+
+
+def _number_name(number: Any) -> str:
+    """A name that tells the number: c0_5 for 0.5, minus_2 for -2."""
+    text = f"{number.item():.6g}".replace("e-0", "e-").replace("e+", "e")
+    name = re.sub(r"\W", "_", text.lstrip("-").removesuffix(".0"))
+    return f"minus_{name}" if text.startswith("-") else f"c{name}"
 
 
 def _is_known(function: Any) -> bool:
