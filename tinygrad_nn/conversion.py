@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from tinygrad_nn.derivatives import Row, Traced
 from tinygrad_nn.derivatives.table import plain
 from tinygrad_nn.errors import DetachError, DTypeError
 
-__all__ = ["as_array", "check_generator", "foreign", "unwrap_index"]
+__all__ = ["as_array", "check_generator", "computed", "evaluate", "foreign", "own_array", "unwrap_index"]
 
 
 def as_array(data: Any, dtype: Any) -> Any:
@@ -63,6 +64,39 @@ def foreign(row: Row, k: int, a: Any) -> Any:
     if a.dtype.kind not in "fiubc":
         raise DTypeError(f"{row.name} of a Tensor and an array of {a.dtype}: only numbers can be computed with")
     return a
+
+
+def own_array(value: Any) -> Any:
+    """An array of a NumPy number, which sums of arrays without axes are; arrays as they are."""
+    return np.asarray(value) if isinstance(value, np.generic) else value
+
+
+def evaluate(root: Any, grads: dict[Any, Any]) -> Any:
+    """Compute a Dask array and the gradients of leaves that hold plain arrays, all in one run of Dask's scheduler.
+
+    Returns the value of `root`, and puts the gradients into `grads`.
+    """
+    leaves = [leaf for leaf in grads if not leaf.lazy]
+    value, *found = computed([root, *(grads[leaf] for leaf in leaves)])
+    for leaf, grad in zip(leaves, found, strict=True):
+        grads[leaf] = np.array(grad, leaf.dtype)
+    return np.asarray(value)
+
+
+def computed(item: Any) -> Any:
+    """Compute the Dask arrays in nested tuples, lists and dicts, all in one run of Dask's scheduler."""
+    if not _is_lazy(item):
+        return item
+    dask: Any = importlib.import_module("dask")  # only arrays of Dask lead here
+    return dask.compute(item)[0]
+
+
+def _is_lazy(item: Any) -> bool:
+    if isinstance(item, (tuple, list)):
+        return any(map(_is_lazy, item))
+    if isinstance(item, dict):
+        return any(map(_is_lazy, item.values()))
+    return hasattr(item, "__dask_graph__")
 
 
 def check_generator(rng: Any) -> np.random.Generator:

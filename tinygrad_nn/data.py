@@ -56,6 +56,11 @@ def _as_numbers(values: ArrayLike) -> Array:
     return array
 
 
+def _is_foreign(values: Any) -> bool:
+    """Whether an array is of another library, such as one for more data than memory holds."""
+    return hasattr(values, "__array_function__") and not isinstance(values, np.ndarray)
+
+
 class _Scaler:
     def __init__(self, values: ArrayLike, axis: Axis = None) -> None:
         array = _as_numbers(values)
@@ -209,7 +214,7 @@ class batches:  # noqa: N801 - reads as range and zip do, which are classes too
         rng: np.random.Generator | None = None,
         drop_last: bool = False,
     ) -> None:
-        self._arrays = tuple(_plain(array) for array in arrays)
+        self._arrays: tuple[Any, ...] = tuple(array if _is_foreign(array) else _plain(array) for array in arrays)
         shapes = ", ".join(str(array.shape) for array in self._arrays)
         if not arrays or any(array.ndim == 0 for array in self._arrays):
             raise ShapeError(f"batches needs arrays with an axis of samples, got shapes {shapes or '(none)'}")

@@ -38,11 +38,12 @@ _clock = itertools.count(1)
 class Leaf(Blank):
     """Where gradients end: holds `grad`, and the time of the last write to its Tensor's data."""
 
-    __slots__ = ("__weakref__", "grad", "stamp", "written")
+    __slots__ = ("__weakref__", "grad", "lazy", "stamp", "written")
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.shape = shape
-        self.dtype = dtype
+    def __init__(self, data: Any) -> None:
+        self.shape = data.shape
+        self.dtype = data.dtype
+        self.lazy = hasattr(data, "__dask_graph__")  # whether its gradient may stay a plan of a computation
         self.grad: Any = None
         self.stamp = 0  # when its Tensor's data was last written
         self.written: Any = None  # the array that was written

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.checks import dtype_of, flag, kernel_error
-from tinygrad_nn.conversion import as_array, foreign, unwrap_index
+from tinygrad_nn.conversion import as_array, evaluate, foreign, own_array, unwrap_index
 from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, indexing, shaping
 from tinygrad_nn.derivatives.table import call_checked, check_pullback, name_of, no_derivative
 from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, records_gradients, touch, walk
@@ -145,7 +145,7 @@ class Tensor(ArrayMethods):
                     f"only real floating Tensors can require gradients, this one is {self._array.dtype}: "
                     f"write Tensor(data, requires_grad=True, dtype=float)"
                 )
-            self._node = Leaf(self._array.shape, self._array.dtype)
+            self._node = Leaf(self._array)
 
     @property
     def is_leaf(self) -> bool:
@@ -227,9 +227,12 @@ class Tensor(ArrayMethods):
             )
         release = not flag("retain_graph", retain_graph)
         upstream = upstream_for(self, gradient)
-        for leaf, grad in walk(node, upstream, release=release).items():
+        grads = walk(node, upstream, release=release)
+        if hasattr(self._array, "__dask_graph__"):
+            self._array = evaluate(self._array, grads)
+        for leaf, grad in grads.items():
             # a sum of arrays without axes is a NumPy number
-            leaf.grad = grad if leaf.grad is None else np.add(leaf.grad, grad, out=np.empty_like(grad))
+            leaf.grad = grad if leaf.grad is None else own_array(leaf.grad + grad)
 
     def zero_grad(self) -> None:
         """Set `grad` to None."""
@@ -432,13 +435,13 @@ def _leave(how: str) -> None:
 
 def leaf(data: Any) -> Tensor:
     """A leaf that requires a gradient, also of complex dtype: the door through which checkers enter."""
-    return _wrap(data, Leaf(data.shape, data.dtype))
+    return _wrap(data, Leaf(data))
 
 
 def _restore(kind: type[Tensor], data: Any, requires_grad: bool, grad: Any) -> Tensor:
     tensor = _new(kind)
     tensor._array = data
-    tensor._node = Leaf(data.shape, data.dtype) if requires_grad else None
+    tensor._node = Leaf(data) if requires_grad else None
     if grad is not None:
         tensor._node.grad = grad
     return tensor

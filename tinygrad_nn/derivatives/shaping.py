@@ -66,7 +66,12 @@ def _check_order(order: Any) -> None:
 
 def _reshape_kernel(a: Any, shape: Any, order: str = "C") -> Any:
     _check_order(order)
-    return a.reshape(shape, order=order)
+    return _reshaped(a, shape, order)
+
+
+def _reshaped(a: Any, shape: Any, order: Any) -> Any:
+    """A reshape that names the order only where it is not C: other libraries' arrays may know no other."""
+    return a.reshape(shape) if order == "C" else np.reshape(a, shape, order)
 
 
 def _ravel_kernel(a: Any, order: str = "C") -> Any:
@@ -74,8 +79,8 @@ def _ravel_kernel(a: Any, order: str = "C") -> Any:
     return a.ravel(order)
 
 
-numpy_row(np.reshape, lambda g, _y, _a, shape, order="C": np.reshape(g, _a.shape, order), kernel=_reshape_kernel)
-numpy_row(np.ravel, lambda g, _y, _a, order="C": np.reshape(g, _a.shape, order), kernel=_ravel_kernel)
+numpy_row(np.reshape, lambda g, _y, _a, shape, order="C": _reshaped(g, _a.shape, order), kernel=_reshape_kernel)
+numpy_row(np.ravel, lambda g, _y, _a, order="C": _reshaped(g, _a.shape, order), kernel=_ravel_kernel)
 numpy_row(np.expand_dims, lambda g, _y, _a, axis: g.reshape(_a.shape))
 numpy_row(np.squeeze, lambda g, _y, _a, axis=None: g.reshape(_a.shape))
 

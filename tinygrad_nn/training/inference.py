@@ -83,12 +83,14 @@ def figures(
     with no_grad(), mode(model, training=False):
         for batch in source.epoch(0):
             prediction = model(*batch.inputs)
+            value = None if loss is None else loss(prediction, batch.target)
+            value, prediction, target = as_arrays((value, prediction, batch.target))
             if loss is not None:
-                total += number("the loss", loss(prediction, batch.target)) * batch.size
+                total += number("the loss", value) * batch.size
                 count += batch.size
             if metrics:
-                predictions.append(as_arrays(prediction))
-                targets.append(as_arrays(batch.target))
+                predictions.append(prediction)
+                targets.append(target)
     found = {} if loss is None else {"loss": total / count}
     if metrics:
         found |= measure(metrics, joined(predictions), joined(targets))

@@ -10,6 +10,7 @@ import numpy as np
 from tinygrad_nn.compiler import Compiled, compile  # noqa: A004 - its name
 from tinygrad_nn.compiler.snapshot import Snapshot
 from tinygrad_nn.compiler.world import World
+from tinygrad_nn.conversion import computed
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from tinygrad_nn.nn import Module
 from tinygrad_nn.tensor import Tensor
@@ -48,11 +49,11 @@ class Step:
         self.eager = not compiling
         self.compiled = 0
 
-        def computed(inputs: tuple[Any, ...], target: Any) -> tuple[Any, Any]:
+        def forward(inputs: tuple[Any, ...], target: Any) -> tuple[Any, Any]:
             prediction = model(*inputs)
             return loss(prediction, target), prediction
 
-        self.computed = computed
+        self.computed = forward
 
     def __call__(self, batch: Batch, epoch: int) -> tuple[float, Any]:
         """Add the gradients up, and return the loss and the prediction."""
@@ -147,15 +148,15 @@ def named_metrics(metrics: Metrics) -> dict[str, Callable[..., Any]]:
 
 
 def as_arrays(item: Any) -> Any:
-    """Give the arrays inside nested Tensors."""
-    return nested(item, lambda part: part.numpy() if isinstance(part, Tensor) else part)
+    """Give the arrays inside nested Tensors; what is yet to be computed, of Dask, is computed in one run."""
+    return computed(nested(item, lambda part: part.numpy() if isinstance(part, Tensor) else part))
 
 
 def measure(metrics: Mapping[str, Callable[..., Any]], prediction: Any, target: Any) -> dict[str, float]:
     """Compute metrics of a prediction, as numbers by name."""
     if not metrics:
         return {}
-    prediction, target = as_arrays(prediction), as_arrays(target)
+    prediction, target = as_arrays((prediction, target))
     return {name: number(name, metric(prediction, target)) for name, metric in metrics.items()}
 
 
