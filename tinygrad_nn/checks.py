@@ -19,6 +19,7 @@ __all__ = [
     "flag",
     "function_of",
     "kernel_error",
+    "known",
     "number",
     "numbers",
     "path_of",
@@ -154,6 +155,16 @@ def path_of(name: str, value: Any) -> str:
     if isinstance(value, (str, bytes, os.PathLike)):
         return os.fsdecode(value)
     raise DTypeError(f"{name}={_told(value)} must be a path: a text or a pathlib.Path")
+
+
+def known(what: str, array: Any) -> Any:
+    """Return `array` if its values are there to be checked, which those of Dask are not before they are computed."""
+    if hasattr(array, "__dask_graph__"):
+        raise DTypeError(
+            f"{what.removesuffix(' that')} within bounds, unknown of an array of Dask before it is computed: "
+            f"pass array.compute(), or what needs no bounds (one-hot rows for classes, logits for probabilities)"
+        )
+    return array
 
 
 def kernel_error(function: str, args: tuple[Any, ...], error: Exception) -> Exception:

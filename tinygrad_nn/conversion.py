@@ -12,7 +12,7 @@ from tinygrad_nn.derivatives import Row, Traced
 from tinygrad_nn.derivatives.table import plain
 from tinygrad_nn.errors import DetachError, DTypeError
 
-__all__ = ["as_array", "check_generator", "computed", "evaluate", "foreign", "own_array", "unwrap_index"]
+__all__ = ["as_array", "check_generator", "computed", "evaluated", "foreign", "own_array", "unwrap_index"]
 
 
 def as_array(data: Any, dtype: Any) -> Any:
@@ -71,11 +71,13 @@ def own_array(value: Any) -> Any:
     return np.asarray(value) if isinstance(value, np.generic) else value
 
 
-def evaluate(root: Any, grads: dict[Any, Any]) -> Any:
-    """Compute a Dask array and the gradients of leaves that hold plain arrays, all in one run of Dask's scheduler.
+def evaluated(root: Any, grads: dict[Any, Any]) -> Any:
+    """Return `root`; if it is Dask's, compute it and the gradients of leaves that hold plain arrays, in one run.
 
-    Returns the value of `root`, and puts the gradients into `grads`.
+    Those gradients are put into `grads`; the ones of leaves that hold Dask arrays stay as they are.
     """
+    if not _is_lazy(root):
+        return root
     leaves = [leaf for leaf in grads if not leaf.lazy]
     value, *found = computed([root, *(grads[leaf] for leaf in leaves)])
     for leaf, grad in zip(leaves, found, strict=True):

@@ -16,6 +16,7 @@ from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.derivatives.elementwise import bounded, relu, sigmoid
 from tinygrad_nn.derivatives.indexing import within
 from tinygrad_nn.derivatives.random import random_like
+from tinygrad_nn.derivatives.table import plain
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 from tinygrad_nn.tensor import Tensor
 from tinygrad_nn.transforms import stop_gradient
@@ -628,7 +629,7 @@ def cross_entropy(logits: Any, target: Any, reduction: str = "mean") -> Any:
     logits : (..., classes) array or Tensor
         Unnormalised scores: no softmax before this loss.
     target : (...) integers, or (..., classes) numbers
-        Class indices, or one-hot rows or probabilities.
+        Class indices (in memory, since they are checked), or one-hot rows or probabilities.
     reduction : {"mean", "sum", "none"}
         Over the rows: the mean divides by their number.
 
@@ -697,7 +698,11 @@ def nll_loss(log_probabilities: Any, target: Any, reduction: str = "mean") -> An
 def _one_per_row(loss: str, rows: Any, target: Any) -> Any:
     """The entry of its class from each row of class scores."""
     classes = _whole_numbers(f"{loss} takes class indices that", target, rows.shape[-1])
-    return _picked(rows, (*np.indices(target.shape, sparse=True), classes))
+    array = plain(rows)
+    if isinstance(array, np.ndarray):
+        return _picked(rows, (*np.indices(target.shape, sparse=True), classes))
+    numbers = np.arange(rows.shape[-1], like=array)  # other libraries' arrays may not take several indices at once
+    return np.sum(np.where(np.equal(np.expand_dims(classes, -1), numbers), rows, 0), axis=-1)
 
 
 def _picked(values: Any, index: tuple[Any, ...]) -> Any:

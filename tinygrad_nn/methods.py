@@ -26,6 +26,12 @@ class ArrayMethods(Traced):
         """The Tensor with its last two axes exchanged."""
         return self._call(np.swapaxes, -1, -2)
 
+    def __round__(self, ndigits: int | None = None) -> Self:
+        return self.round(ndigits or 0)
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
+
     def max(self, axis: Any = None, keepdims: bool = False) -> Self:
         """Take the largest entry over `axis` (all by default), as `np.max`."""
         return self._call(np.max, axis=axis, keepdims=keepdims)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.checks import dtype_of, flag, kernel_error
-from tinygrad_nn.conversion import as_array, evaluate, foreign, own_array, unwrap_index
+from tinygrad_nn.conversion import as_array, evaluated, foreign, own_array, unwrap_index
 from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, indexing, shaping
 from tinygrad_nn.derivatives.table import call_checked, check_pullback, name_of, no_derivative
 from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, records_gradients, touch, walk
@@ -228,8 +228,7 @@ class Tensor(ArrayMethods):
         release = not flag("retain_graph", retain_graph)
         upstream = upstream_for(self, gradient)
         grads = walk(node, upstream, release=release)
-        if hasattr(self._array, "__dask_graph__"):
-            self._array = evaluate(self._array, grads)
+        self._array = evaluated(self._array, grads)
         for leaf, grad in grads.items():
             # a sum of arrays without axes is a NumPy number
             leaf.grad = grad if leaf.grad is None else own_array(leaf.grad + grad)
@@ -314,9 +313,6 @@ class Tensor(ArrayMethods):
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
-    def __contains__(self, value: Any) -> bool:
-        return bool((self == value).any())
-
     def __format__(self, spec: str) -> str:
         return format(self._array.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
@@ -373,9 +369,6 @@ class Tensor(ArrayMethods):
     __eq__ = _binary(np.equal)  # type: ignore[assignment]
     __ne__ = _binary(np.not_equal)  # type: ignore[assignment]
     __hash__ = object.__hash__
-
-    def __round__(self, ndigits: int | None = None) -> Tensor:
-        return self.round(ndigits or 0)
 
     def __getitem__(self, index: Any) -> Tensor:
         return _call(indexing.getitem, self, index)

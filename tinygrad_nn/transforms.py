@@ -19,7 +19,7 @@ from weakref import WeakSet
 import numpy as np
 
 from tinygrad_nn.checks import flag, function_of
-from tinygrad_nn.conversion import as_array
+from tinygrad_nn.conversion import as_array, own_array
 from tinygrad_nn.derivatives.elementwise import alias, stop_gradient
 from tinygrad_nn.engine import (
     Leaf,
@@ -173,7 +173,7 @@ class _Call:
         def one(variable: Tensor, given: Any) -> Any:
             g = found.get(variable._node)
             g = np.zeros_like(variable._array) if g is None else g
-            return self.output(g if isinstance(g, Tensor) else _wrap(np.asarray(g), None), given, recorded=recorded)
+            return self.output(g if isinstance(g, Tensor) else _wrap(own_array(g), None), given, recorded=recorded)
 
         results = tuple(_map(one, v, given) for v, given in zip(self.variables, self.given, strict=True))
         return results[0] if self.single else results

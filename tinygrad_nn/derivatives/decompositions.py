@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.derivatives.table import composition, numpy_row, own, unbroadcast
-from tinygrad_nn.errors import ArgumentError
+from tinygrad_nn.errors import ArgumentError, DTypeError
 
 __all__ = ["svd"]
 
@@ -115,6 +115,12 @@ numpy_row(
 # Decompositions
 
 
+def _lower_factor(a: Any, *, upper: bool = False) -> Any:
+    if hasattr(a, "__dask_graph__"):
+        raise DTypeError("the factor that Dask gives is the upper one for the lower: compute() the matrix first")
+    return np.linalg.cholesky(a, upper=upper)
+
+
 def _cholesky(g: Any, y: Any, _a: Any, *, upper: bool = False) -> Any:
     if upper:
         g, y = _t(g), _t(y)
@@ -125,6 +131,7 @@ def _cholesky(g: Any, y: Any, _a: Any, *, upper: bool = False) -> Any:
 numpy_row(
     np.linalg.cholesky,
     _cholesky,
+    kernel=_lower_factor,
     note="one triangle is read (the lower; upper=True: the upper), and the gradient lies in it",
 )
 

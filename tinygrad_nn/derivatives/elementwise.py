@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.checks import known
 from tinygrad_nn.derivatives.table import numpy_row, own, unbroadcast
 from tinygrad_nn.errors import ArgumentError
 
@@ -250,7 +251,9 @@ def _keep_zero(part: Any, g: Any) -> Any:
     that was not taken would give 0 * inf.
     """
     lost = np.isnan(part)
-    return np.where(lost & (g == 0), 0, part) if lost.any() else part
+    if isinstance(lost, (np.ndarray, np.generic)) and not lost.any():
+        return part  # saves a copy; of other libraries' arrays the answer may be far away
+    return np.where(lost & (g == 0), 0, part)
 
 
 keep_zero = own(
@@ -268,7 +271,7 @@ alias: Callable[..., Any] = own(lambda x: x, lambda g, _y, _x: g, name="alias", 
 
 def _bounded(x: Any, low: float, high: float, what: str) -> Any:
     """Return `x` as it is, if no entry lies outside [low, high]; what a program has to check at each call."""
-    if np.any((x.real < low) | (x.real > high)):
+    if np.any((known(what, x).real < low) | (x.real > high)):
         raise ArgumentError(f"{what} from {low} to {high}, got {x.real.min():.6g} to {x.real.max():.6g}")
     return x
 

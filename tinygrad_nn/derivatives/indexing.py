@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from tinygrad_nn.checks import known
 from tinygrad_nn.derivatives.table import composition, numpy_row, own, plain
 from tinygrad_nn.errors import ArgumentError, ShapeError
 
@@ -25,19 +26,24 @@ def _getitem(x: Any, index: Any) -> Any:
 def _repeats(index: Any) -> bool:
     """Whether an index can name one entry twice: integer arrays and lists of integers can."""
     parts = index if isinstance(index, tuple) else (index,)
-    return any(
-        isinstance(part, list) or (isinstance(part, np.ndarray) and part.dtype != np.bool_ and part.ndim > 0)
-        for part in parts
-    )
+    return any(isinstance(part, list) or (getattr(part, "ndim", 0) > 0 and part.dtype != np.bool_) for part in parts)
+
+
+def _zeros(shape: tuple[int, ...], like: Any) -> Any:
+    """Zeros of a shape, in an array of the kind of `like`."""
+    return np.zeros(shape, like.dtype) if isinstance(like, np.ndarray) else np.zeros_like(like, shape=shape)
 
 
 def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Return zeros of `shape` with `g` added at `index`; entries named twice receive both."""
-    y = np.zeros(shape, g.dtype)
+    y = _zeros(shape, g)
     if _repeats(index):
         np.add.at(y, index, g)
-    else:
+    elif type(y) is np.ndarray or not isinstance(index, tuple):
         y[index] = g
+    else:  # other libraries' arrays may not assign to new axes
+        index = tuple(part for part in index if part is not None)
+        y[index] = g.reshape(y[index].shape)
     return y
 
 
@@ -49,7 +55,7 @@ scatter: Callable[..., Any] = own(_scatter, lambda g, _y, _g, index, shape: geti
 
 def _within(index: Any, length: int, what: str) -> Any:
     """Return `index` as it is, if every entry lies in [0, length); what a program has to check at each call."""
-    if index.size and not (index.min() >= 0 and index.max() < length):
+    if known(what, index).size and not (index.min() >= 0 and index.max() < length):
         raise ArgumentError(f"{what} lie from 0 to {length - 1}, got {index.min()} to {index.max()}")
     return index
 
@@ -159,7 +165,7 @@ def _places(shape: tuple[int, ...], window_shape: Any, axis: Any) -> Iterator[tu
 
 def _fold(g: Any, window_shape: Any, axis: Any, shape: tuple[int, ...]) -> Any:
     """Return zeros of `shape` with every window of `g` added where it was taken from."""
-    y = np.zeros(shape, g.dtype)
+    y = _zeros(shape, g)
     for place, index in _places(shape, window_shape, axis):
         y[index] += g[(Ellipsis, *place)]
     return y

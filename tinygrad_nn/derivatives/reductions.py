@@ -221,6 +221,7 @@ def _var(
     correction: float | None = None,
 ) -> Any:
     ddof = ddof if correction is None else correction
+    chosen = {} if where is True else {"where": where}  # which arrays of other libraries may not take
     if where is True:
         count: Any = _count(a.shape, axis)
         rest: Any = max(count - ddof, 0)
@@ -228,8 +229,8 @@ def _var(
         count = _counted(a.shape, axis, where).astype(a.dtype)  # integers would widen float32
         rest = np.maximum(count - ddof, 0)
     if mean is None:
-        mean = np.sum(a, axis, keepdims=True, where=where) / count
-    y = np.sum(np.square(a - mean), axis, keepdims=True, where=where) / rest
+        mean = np.sum(a, axis, keepdims=True, **chosen) / count
+    y = np.sum(np.square(a - mean), axis, keepdims=True, **chosen) / rest
     return y if keepdims else np.squeeze(y, tuple(range(a.ndim)) if axis is None else axis)
 
 

@@ -74,9 +74,9 @@ def _reshaped(a: Any, shape: Any, order: Any) -> Any:
     return a.reshape(shape) if order == "C" else np.reshape(a, shape, order)
 
 
-def _ravel_kernel(a: Any, order: str = "C") -> Any:
+def _ravel_kernel(a: Any, order: Any = "C") -> Any:
     _check_order(order)
-    return a.ravel(order)
+    return a.ravel() if order == "C" else np.ravel(a, order)
 
 
 numpy_row(np.reshape, lambda g, _y, _a, shape, order="C": _reshaped(g, _a.shape, order), kernel=_reshape_kernel)

@@ -68,6 +68,11 @@ class Optimizer:
                     raise DTypeError(
                         f"an optimizer trains leaf Tensors, got {type(p).__name__} {getattr(p, 'shape', '')}"
                     )
+                if not hasattr(p._array, "__iadd__"):  # noqa: SLF001
+                    raise DTypeError(
+                        f"an optimizer changes parameters in place, which an array of {type(p._array)} does not allow: "  # noqa: SLF001
+                        f"keep the parameters in NumPy arrays; they may meet data of other kinds"
+                    )
                 if id(p) in seen:
                     raise ArgumentError(f"a parameter of shape {p.shape} is given twice: it would be updated twice")
                 seen.add(id(p))
