@@ -131,6 +131,9 @@ def plot(results: dict[str, dict[str, float]], folder: Path) -> None:
             axes.bar_label(bars, [f"{h:.2g}" for h in heights], fontsize=8)
     axes.axhline(1, color="black", linewidth=0.8, zorder=0)
     axes.set(yscale="log", ylabel="times the best hand-written NumPy", title="One training step with SGD, one thread")
+    axes.set_yticks([0.2, 0.5, 1, 2, 5, 10, 20], minor=False)
+    axes.set_yticks([], minor=True)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks(np.arange(len(works)) + 0.425, [work.replace(", ", "\n", 1) for work in works])
     axes.legend(ncols=2)
     path = folder / "benchmark.png"
