@@ -23,7 +23,6 @@ from _common import Parser, progress
 from _torch_check import found_by_torch, installed, torch_function
 
 import tinygrad_nn as tn
-from tinygrad_nn.errors import TinygradError
 from tinygrad_nn.testing import GradientError, check_module, gradient_report
 from tinygrad_nn.testing.oracles import Oracle
 from tinygrad_nn.testing.problem import rule_problem
@@ -31,7 +30,7 @@ from tinygrad_nn.testing.problem import rule_problem
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import samples  # after the path to it
 import test_testing_right_code as right
-from checker_corpus import MISTAKES, blind, referee, scoring_layers, tuning_layers
+from checker_corpus import MISTAKES, blind, examined_layers, referee, scoring_layers, tuning_layers
 from checker_corpus.smooth import FUNCTIONS, SCALES, exact_slope
 from domains import DOMAINS, Draw, name_of
 from hypothesis import HealthCheck, Phase, given, settings
@@ -151,11 +150,9 @@ def _rows(options: Options) -> tuple[int, int]:
         @given(data=st.data())
         def draw(data: Any) -> None:
             case = DOMAINS[function](Draw(data))
-            report = gradient_report(case.call, *case.arrays, seed=counts["runs"])
+            seed = counts["runs"]
             counts["runs"] += 1
-            counts["alarms"] += _alarm(report)
-            if _alarm(report):
-                print(f"alarm: {name_of(function)}\n{report}", file=sys.stderr)
+            counts["alarms"] += _counted(name_of(function), lambda: gradient_report(case.call, *case.arrays, seed=seed))
 
         draw()
 
@@ -195,8 +192,8 @@ def _counted(name: str, check: Callable[[], Any]) -> int:
         report = check()
     except GradientError as error:
         report = error.report
-    except TinygradError as error:
-        print(f"raised: {name}: {error}", file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 - whatever it raises is told, and counted
+        print(f"raised: {name}: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     if _alarm(report):
         print(f"alarm: {name}\n{report}", file=sys.stderr)
@@ -207,7 +204,10 @@ def _hand_written(options: Options) -> tuple[int, int]:
     """Alarms on right rules by hand, at every scale, and the runs."""
     alarms = runs = 0
     rules = [(fn, rule, [(s, True) for s in shapes]) for fn, rule, shapes in right.HAND_WRITTEN.values()]
-    rules += [(blind.forward(rule), rule, s) for rule, s in [*scoring_layers.LAYERS, *tuning_layers.LAYERS]]
+    rules += [
+        (blind.forward(rule), rule, s)
+        for rule, s in [*scoring_layers.LAYERS, *examined_layers.LAYERS, *tuning_layers.LAYERS]
+    ]
     for fn, rule, shapes in progress(rules, "right rules"):
         for scale in EVERY_SCALE:
             for seed in range(options.count(20, 1)):

@@ -6,13 +6,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from checker_corpus import blind, referee, scoring_layers, tuning_layers
+from checker_corpus import blind, examined_layers, referee, scoring_layers, tuning_layers
 
 from tinygrad_nn.errors import ArgumentError
 from tinygrad_nn.testing import Cause, gradient_report
 from tinygrad_nn.testing.mutants import mutants
 
-EVERY = [*scoring_layers.LAYERS, *tuning_layers.LAYERS]
+SEEN = [*examined_layers.LAYERS, *tuning_layers.LAYERS]
+EVERY = [*scoring_layers.LAYERS, *SEEN]
 
 
 def half(x):
@@ -46,7 +47,7 @@ def test_layers_are_right_and_fresh_shapes_fit_them(rule, shapes) -> None:
 
 def test_no_layer_is_both_tuned_on_and_scored() -> None:
     assert len(scoring_layers.LAYERS) >= 20
-    assert not {f.__name__ for f, _ in scoring_layers.LAYERS} & {f.__name__ for f, _ in tuning_layers.LAYERS}
+    assert not {f.__name__ for f, _ in scoring_layers.LAYERS} & {f.__name__ for f, _ in SEEN}
 
 
 def test_a_sample_of_blind_mutants_is_found_and_named_truly() -> None:

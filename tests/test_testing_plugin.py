@@ -36,9 +36,9 @@ def test_nothing_is_loaded():
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"]
+    # a module of its own beside the package, as it is installed; found before one that is installed
+    shutil.copy(ROOT / "testing" / "plugin.py", folder / "tinygrad_nn_pytest.py")
     if not any(entry.name == "tinygrad_nn" for entry in entry_points(group="pytest11")):
-        # not installed: a module of its own beside the package, as it would be
-        shutil.copy(ROOT / "testing" / "plugin.py", folder / "tinygrad_nn_pytest.py")
         command += ["-p", "tinygrad_nn_pytest"]
     return subprocess.run(
         [*command, *options, "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "."],
@@ -60,6 +60,63 @@ def test_fixture_reports_in_a_section_of_its_own_with_frames_hidden(tmp_path) ->
         assert f'mode="{mode}"' in done.stdout
         assert "testing/check.py" not in done.stdout
         assert "checker.py" not in done.stdout
+
+
+def test_the_section_is_coloured_as_pytest_is(tmp_path) -> None:
+    (tmp_path / "test_it.py").write_text(TEST)
+    assert "\x1b[31mWRONG\x1b[0m" in run(tmp_path, "--color=yes").stdout
+    assert "\x1b[" not in run(tmp_path, "--color=no").stdout
+
+
+RULES = """
+import numpy as np
+
+def square(x, c):
+    def pullback(g):
+        return 2 * g * x * c, (g * x**2).sum(axis=0)
+
+    return x**2 * c, pullback
+
+def test_one_gradient_only(gradcheck):
+    gradcheck(lambda x, c: x**2 * c, np.ones((4, 3)), np.ones(3), rule=square, wrt=0)
+
+def test_another_way_to_look():
+    assert square(np.array([[3.0]]), np.ones(1))[1](np.ones((1, 1)))[0] == 6
+
+def test_local_rule(gradcheck):
+    def rule(x):
+        def pullback(g):
+            return (g * np.cos(x) * 1,)
+
+        return np.sin(x), pullback
+
+    gradcheck(np.sin, np.arange(1.0, 6.0), rule=rule)
+
+def test_wrong_as_it_is(gradcheck):
+    gradcheck(np.sin, np.ones(3), rule=lambda x: (np.sin(x), lambda g: (g,)))
+"""
+
+
+def test_mutants_that_the_tests_do_not_notice_are_listed(tmp_path) -> None:
+    (tmp_path / "test_it.py").write_text(RULES)
+    done = run(tmp_path, "--gradcheck-mutants")
+    assert "1 failed, 3 passed" in done.stdout, done.stdout + done.stderr
+    lines = done.stdout.partition("gradient check mutants")[2].splitlines()
+    square = next(k for k, line in enumerate(lines) if line.startswith("square ("))
+    local = next(k for k, line in enumerate(lines) if line.startswith("test_local_rule.<locals>.rule ("))
+    survivors = lines[square + 1 : local]
+    assert " 0 noticed" not in lines[square]
+    assert survivors, done.stdout
+    assert sum("2 * g * x * c, " in s.partition("->")[2] for s in survivors) > 5  # the gradient of c is not looked at
+    assert ", 0 not noticed, 1 no mistake" in lines[local], done.stdout  # * 1 left out
+    assert "its tests fail as they are" in done.stdout
+
+
+def test_mutants_need_one_process(tmp_path) -> None:
+    (tmp_path / "test_it.py").write_text(RULES)
+    done = run(tmp_path, "--gradcheck-mutants", "-n", "2")
+    assert done.returncode == 4
+    assert "leave out -n" in done.stderr
 
 
 def test_plugin_loads_neither_numpy_nor_the_package(tmp_path) -> None:

@@ -61,7 +61,7 @@ class _Samples:
 def explain(view: View, rng: np.random.Generator, tolerance: float) -> Cause:
     """Name the reason for a wrong gradient, or say that no known pattern fits."""
     name = view.problem.names[view.k]
-    direct = patterns.shape(view) or patterns.missing(view) or patterns.special(view)
+    direct = patterns.shape(view) or patterns.missing(view, rng) or patterns.special(view)
     if direct is not None:
         return Cause(direct.kind, name, direct.sentence, "", direct.hint, direct.key)
     if not np.all(np.isfinite(view.analytic)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,8 +105,18 @@ def multiples(group: Group) -> Iterator[Found]:
             for mark, c in TIMES:
                 for name, predicted in ((f"{mark}{text}", c * group.n * d), (f"{mark}{over(text)}", c * group.n / d)):
                     if group.explains(predicted):
-                        hint = "this factor is multiplied in once too often, or divided out: check where it belongs"
-                        yield Found("ratio", name, f"analytic / numeric = {name}", hint, group.rest(predicted))
+                        yield Found("ratio", name, f"analytic / numeric = {name}", _hint(name), group.rest(predicted))
+
+
+def _hint(factor: str) -> str:
+    """What a factor too many may be."""
+    square = re.fullmatch(r"\((1 - (\w+)\*\*2)\)", factor)
+    logistic = re.fullmatch(r"((\w+)\*\(1-(\w+)\))", factor)
+    known = square or logistic
+    if known:
+        name = "tanh" if square else "sigmoid"
+        return f"{known[1]} is the derivative of a {name} with output {known[2]}: it is multiplied in once too often"
+    return "this factor is multiplied in once too often, or divided out: check where it belongs"
 
 
 def local_derivative(group: Group) -> Any:

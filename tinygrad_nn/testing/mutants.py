@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import inspect
 import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tinygrad_nn.errors import ArgumentError
 
-__all__ = ["Change", "Edits", "Mutant", "is_text", "mutants", "parameters_of"]
+__all__ = ["Change", "Edits", "Mutant", "equivalent", "is_text", "mutants", "parameters_of"]
 
 BINARY: dict[type, tuple[type, ...]] = {
     ast.Add: (ast.Sub,),
@@ -397,6 +400,59 @@ def _mutants(function: Any, tree: Any, whole: Any) -> Iterator[Mutant]:
                     )
                     changed.__kwdefaults__ = function.__kwdefaults__
                     yield Mutant(code.co_filename, line, before, after, found, changed)
+
+
+def equivalent(rule: Any, mutant: Any, inputs: Sequence[Any]) -> bool:
+    """Whether a mutant of a rule is no mistake: the same gradients at six random points of the same shapes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def double(x):
+    ...     return 2 * x, lambda g: (2 * g,)
+    >>> def other(x):
+    ...     return 2 * x, lambda g: (g + g,)
+    >>> equivalent(double, other, [np.ones(3)])
+    True
+    """
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        points = [_drawn(x, rng, number) for x in inputs]
+        try:
+            with np.errstate(all="ignore"):
+                y, back = rule(*[copy.deepcopy(p) for p in points])
+                g = rng.standard_normal(np.shape(y))
+                right = back(g.copy())
+        except Exception:  # noqa: BLE001, S112 - a point outside the domain tells nothing
+            continue
+        try:
+            with np.errstate(all="ignore"):
+                wrong = mutant(*[copy.deepcopy(p) for p in points])[1](g.copy())
+        except Exception:  # noqa: BLE001 - where the rule works, its edit must
+            return False
+        if not _same(right, wrong):
+            return False
+    return True
+
+
+def _drawn(x: Any, rng: np.random.Generator, number: int) -> Any:
+    """Another array of the same shape and dtype, every second time of the same signs."""
+    if not (isinstance(x, np.ndarray) and x.dtype.kind == "f"):
+        return x
+    values = rng.uniform(0.3, 2, x.shape)
+    return np.asarray(values * (np.where(x < 0, -1, 1) if number % 2 else rng.choice([-1, 1], x.shape)), x.dtype)
+
+
+def _same(right: Any, wrong: Any) -> bool:
+    if not isinstance(right, tuple) or not isinstance(wrong, tuple) or len(right) != len(wrong):
+        return type(right) is type(wrong) and not isinstance(right, tuple) and _same((right,), (wrong,))
+    for a, b in zip(right, wrong, strict=True):
+        if a is None or b is None:
+            if a is not b:
+                return False
+        elif np.shape(a) != np.shape(b) or not np.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True):
+            return False
+    return True
 
 
 def _names(whole: Any, target: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 from tinygrad_nn.errors import TinygradError
 
-__all__ = ["CONTRACT", "KINK", "OK", "VAGUE", "WRONG", "Cause", "GradientError", "InputReport", "Report"]
+__all__ = ["CONTRACT", "KINDS", "KINK", "OK", "VAGUE", "WRONG", "Cause", "GradientError", "InputReport", "Report"]
 
 OK = "ok"
 WRONG = "WRONG"
@@ -22,13 +23,50 @@ LINES = 25
 COLOURS = {WRONG: "31", CONTRACT: "31", KINK: "33", VAGUE: "33", OK: "32"}
 
 
+KINDS = {
+    "factor": "analytic = a constant x numeric: a number, a size, a ratio of sizes",
+    "ratio": "analytic / numeric is an expression of arrays in reach: a factor too many, one in the place of another",
+    "local": "another expression in the place of the derivative of an element-wise function",
+    "residual": "numeric - analytic is a term: missing, doubled, or of another sign",
+    "region": "wrong only where an array has some sign or size, or at the edge of an axis",
+    "eps": "a small constant in a denominator on one side only",
+    "permuted": "the right numbers in the wrong places: transposed, flipped, shifted, another reshape order",
+    "swapped": "the gradient of another input",
+    "jvp": "J v in place of J^T v",
+    "diagonal": "only the diagonal of the Jacobian",
+    "scatter": "rows used more than once keep one contribution",
+    "sum-axis": "summed over another axis than the one that was broadcast",
+    "shape": "a gradient of another shape than its input's, such as a missing sum",
+    "keepdims": "right values in another shape",
+    "none": "no gradient, though the output depends on the input",
+    "zero": "zeros, though the output depends on the input",
+    "nonfinite": "NaN or infinity where the derivative is finite",
+    "cast": "rounded to a narrower float, or to whole numbers",
+    "dtype": "a gradient that is no real number",
+    "ties": "right next door, wrong at a tie or kink",
+    "forward": "the rule's own forward computes something else",
+    "nonlinear": "not linear in the upstream gradient",
+    "ignores-upstream": "the same for every upstream gradient",
+    "stale": "changed by another forward in between",
+    "frozen": "right at the first call, wrong at a later one",
+    "accumulates": "a second backward adds to the first",
+    "unrepeatable": "a second backward gives other numbers",
+    "mutates": "an input is changed in place",
+    "mutates-upstream": "the upstream gradient is changed in place",
+    "layout": "depends on how the upstream gradient or the inputs lie in memory",
+    "aliased": "one array passed twice gives something else than two equal ones",
+    "random": "two forwards of the same inputs differ",
+    "unknown": "no known pattern fits",
+}
+
+
 @dataclass
 class Cause:
     """One reason for a failure.
 
     Attributes
     ----------
-    kind : a stable word: "factor", "permuted", "stale", ...; "unknown" where no pattern fits
+    kind : a stable word, a key of `KINDS`
     input : the name of the input, or "" for the function as a whole
     sentence : what was found
     evidence : how well it explains the numbers
@@ -113,11 +151,11 @@ class Report:
         raise KeyError(name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the inputs as plain dicts, lists, strings and numbers."""
+        """Return everything but the inputs as plain dicts, lists, strings and numbers; NaN and infinity as text."""
         return {
             "ok": self.ok,
             "call": self.call,
-            "results": [dict(vars(r)) for r in self.results],
+            "results": [_plain(vars(r)) for r in self.results],
             "causes": [dict(vars(c)) for c in self.causes],
             "where": self.where,
             "coverage": list(self.coverage),
@@ -133,17 +171,17 @@ class Report:
         return self.render(colour=False)
 
     def render(self, colour: bool | None = None) -> str:
-        """Return the report as text; `colour` None: where standard output is a terminal without NO_COLOR."""
+        """Return the report as text; `colour` None: as NO_COLOR and FORCE_COLOR say, else on a terminal."""
         if colour is None:
-            colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+            colour = coloured()
         lines = [self._headline(), *self._table(), *self._oracle()]
         if self.where:
             lines += wrap(f"WHERE  {self.where}", 2)
         for k, cause in enumerate(self.causes[:3]):
-            about = f"{cause.input}: " if cause.input else ""
+            about = f"{middle(cause.input, 50)}: " if cause.input else ""
             evidence = f", {cause.evidence}" if cause.evidence else ""
             lines += wrap(f"{'WHY' if not k else '':5}  {about}{cause.kind}: {cause.sentence}{evidence}", 2)
-            if cause.hint:
+            if cause.hint and (not k or cause.hint != self.causes[k - 1].hint):
                 lines += wrap(f"       -> {cause.hint}", 2)
         if len(self.causes) > 3:
             lines.append(f"       ... and {len(self.causes) - 3} more in report.causes")
@@ -177,9 +215,9 @@ class Report:
         for r in sorted(shown, key=lambda r: order[id(r)]):
             worst = f"{percent(r.error)}" + (f" at {list(r.index)}" if r.index is not None and r.wrong else "")
             verdict = r.verdict + (f"  {r.wrong}/{r.looked} entries" if r.wrong else "")
-            name = clip(f"{order[id(r)]} {r.name}", 24)
+            name = middle(f"{order[id(r)]} {r.name}", 22)
             cells.append(
-                (name, clip(str(r.shape), 20), f"{r.analytic:.3g}", f"{r.numeric:.3g}", clip(worst, 24), verdict)
+                (name, clip(str(r.shape), 18), f"{r.analytic:.3g}", f"{r.numeric:.3g}", clip(worst, 21), verdict)
             )
         widths = [max(len(row[k]) for row in cells) for k in range(5)]
         lines = ["  " + "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]) for row in cells]
@@ -204,11 +242,12 @@ class Report:
             facts = []
             if r.pair is not None and r.index is not None:
                 analytic, numeric = r.pair
-                facts.append(f"{r.name}{list(r.index)}: analytic {analytic:.7g}, numeric {numeric:.7g}")
+                place = middle(f"{r.name}{list(r.index) if r.index else ''}", 36)
+                facts.append(f"{place}: analytic {analytic:.7g}, numeric {numeric:.7g}")
                 if numeric and analytic == analytic:  # noqa: PLR0124 - not NaN
                     facts.append(f"ratio {analytic / numeric:.3g}")
             elif r.note:
-                facts.append(f"{r.name}: {r.note}")
+                facts.append(f"{middle(r.name, 36)}: {r.note}")
             if r.taylor is not None:
                 facts.append(f"Taylor remainder order {r.taylor:.2f} (2 = right)")
             if facts:
@@ -243,6 +282,30 @@ class GradientError(TinygradError, AssertionError):
 def percent(error: float) -> str:
     """A relative error for people: per cent when it is large, a power of ten when it is small."""
     return f"{100 * error:.3g} %" if error >= 0.001 else f"{error:.0e}"
+
+
+def coloured() -> bool:
+    """Whether standard output takes colours: NO_COLOR and FORCE_COLOR decide before the terminal does."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON knows it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def middle(text: str, width: int) -> str:
+    """At most `width` columns: the beginning and the end."""
+    if len(text) <= width:
+        return text
+    left = (width - 3) // 2
+    return f"{text[:left]}...{text[len(text) - (width - 3 - left) :]}"
 
 
 def clip(text: str, width: int = WIDTH) -> str:

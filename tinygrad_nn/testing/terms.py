@@ -121,20 +121,23 @@ def _reductions(group: Group) -> Terms:
 
             values = group.gather(summed)
             if values is not None and np.all(np.isfinite(values)):
-                found.append((text, values))
+                kept = np.empty([1 if k == axis else n for k, n in enumerate(shape)])
+                found.append((f"{text}[..., None]" if first.trails(kept) else text, values))
     return found
 
 
 def _upstream(group: Group) -> Terms:
     """The upstream gradient at the entries, also a single number."""
     values = group.gather(lambda view: view.at(view.oracle.vs[0]) if len(view.oracle.vs) == 1 else None)
-    return [] if values is None else [("g", values)]
+    if values is None:
+        return []
+    return [("g[..., None]" if group.views[0].trails(group.views[0].oracle.vs[0]) else "g", values)]
 
 
 def residual(group: Group) -> Iterator[Found]:
     """One term that is missing or too many: a product of up to four arrays in reach."""
     with np.errstate(all="ignore"):
-        names = [(n, d) for n, d in _names(group) if n != "g"]
+        names = [(n, d) for n, d in _names(group) if n.partition("[")[0] != "g"]
         atoms = _atoms(names)
         upstream = _upstream(group)
         linear = [*upstream, *_reductions(group)]
@@ -189,7 +192,7 @@ def sums(group: Group) -> Iterator[Found]:
     if lost.size < 8:
         return
     with np.errstate(all="ignore"):
-        names = [(n, d) for n, d in _names(group) if n != "g"]
+        names = [(n, d) for n, d in _names(group) if n.partition("[")[0] != "g"]
         linear = [*_upstream(group), *_reductions(group)]
         terms = [(t, d) for t, d in [*linear, *_table(linear, names)] if np.all(np.isfinite(d[chosen])) and np.any(d)]
         if not terms or len(terms) ** 2 * lost.size > 16 * MOST:

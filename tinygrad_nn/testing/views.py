@@ -127,6 +127,12 @@ class View:
                 found[name] = value
         return found
 
+    def trails(self, array: Any) -> bool:
+        """Whether an array fits only with an axis of length 1 behind its own."""
+        if not 0 < array.ndim < self.x.ndim:
+            return False
+        return any(a not in {1, b} for a, b in zip(array.shape[::-1], self.x.shape[::-1], strict=False))
+
     def at(self, array: Any) -> Any:
         """An array's values at the compared entries, broadcast; None where it does not fit."""
         shape = self.x.shape
@@ -190,9 +196,11 @@ class Group:
         for name in self.views[0].arrays:
             if name == self.views[0].problem.names[self.views[0].k] or all(name in v.arrays for v in self.views):
                 values = self.gather(lambda v, name=name: v.at(v.arrays[name]) if name in v.arrays else None)
+                raw = self.views[0].arrays[name]
+                title = f"{name}[..., None]" if self.views[0].trails(raw) else name
                 # the gradient under test explains itself
                 if values is not None and not np.allclose(values, self.a, rtol=1e-12, atol=0, equal_nan=True):
-                    yield name, values
+                    yield title, values
 
 
 def elsewhere(view: View, rng: np.random.Generator, count: int = 1, *, far: bool = False) -> list[View]:
