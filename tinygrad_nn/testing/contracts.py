@@ -34,6 +34,14 @@ def all_same(first: Arrays, second: Arrays) -> bool:
     return all(same(a, b) for a, b in zip(first, second, strict=True))
 
 
+def all_equal(first: Arrays, second: Arrays) -> bool:
+    """Whether all gradients are equal to the last bit."""
+    return all(
+        a is b if a is None or b is None else np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f")
+        for a, b in zip(first, second, strict=True)
+    )
+
+
 def copies(gs: Arrays) -> Arrays:
     """The gradients as they are now."""
     return [None if g is None else np.array(g) for g in gs]
@@ -85,12 +93,16 @@ class Probe:
         """Run all probes, or only those that belong to every check."""
         with quiet():
             self._first()
+            cause = self.problem.contract(self.vs) if self.problem.contract is not None else None
+            if cause is not None:
+                self.causes.insert(0, cause)
             if all(np.all(np.isfinite(g)) for g in self.gradients if g is not None):
                 self._linear()
             if full:
                 self._another()
                 self._layouts()
                 self._same_array()
+                self._empty()
 
     def _first(self) -> None:
         points = [np.array(p) if isinstance(p, np.ndarray) else p for p in self.problem.points]
@@ -107,8 +119,14 @@ class Probe:
                 "the backward pass changes the upstream gradient in place",
                 "another path may still need it: write g = g * ..., not g *= ...",
             )
-        self._aliases(raw, vs)
+        self._aliases(raw, vs, points)
         again = self._again([np.array(v) for v in self.vs])
+        if again is not None and not self.problem.keeps_state and not all_equal(raw, self.gradients):
+            self.blame(
+                "overwrites",
+                "a second backward overwrites the gradients that the first one returned",
+                "return fresh arrays: the caller may still hold the old ones",
+            )
         if again is None or all_same(again, self.gradients):
             return
         if all_same(again, scaled(self.gradients, 2)) or any(
@@ -131,8 +149,9 @@ class Probe:
             if isinstance(now, np.ndarray) and not np.array_equal(now, before, equal_nan=now.dtype.kind in "fc"):
                 self.blame("mutates", f"{who} changes {name} in place", f"work on a copy of {name}", name)
 
-    def _aliases(self, raw: Arrays, vs: Arrays) -> None:
+    def _aliases(self, raw: Arrays, vs: Arrays, points: Arrays) -> None:
         held = [("the upstream gradient", v) for v in vs]
+        held += [(n, p) for n, p in zip(self.problem.names, points, strict=True) if isinstance(p, np.ndarray)]
         for name, g in zip(self.problem.names, raw, strict=True):
             if g is None:
                 continue
@@ -155,6 +174,14 @@ class Probe:
         if any(c.kind in {"accumulates", "unrepeatable"} for c in self.causes):
             return
         half = any(v.dtype == np.float16 for v in self.vs)
+        nothing = self._again([np.zeros_like(v) for v in self.vs])
+        if nothing is not None and any(g is not None and not np.all(np.isfinite(g)) for g in nothing):
+            self.blame(
+                "nonlinear",
+                "an upstream gradient of zeros gives NaN or infinity: a backward pass is linear in g",
+                "look for a division by the size of g",
+            )
+            return
         factor = -2.0 if half else -1024.0
         other = self._again([np.asarray(factor * v, dtype=v.dtype) for v in self.vs])
         if other is None or all_same(other, scaled(self.gradients, factor)):
@@ -249,3 +276,39 @@ class Probe:
             self.blame(
                 "aliased", f"the same array passed as {names[i]} and {names[j]} gives other gradients than a copy"
             )
+
+    def _empty(self) -> None:
+        """A batch without samples: where the forward takes it, the backward gives gradients of the inputs' shapes."""
+        points = self.problem.points
+        batch = next((p.shape[0] for p in points if isinstance(p, np.ndarray) and p.ndim), 0)
+        if self.causes or not batch:
+            return
+        rows = [k for k, p in enumerate(points) if isinstance(p, np.ndarray) and p.ndim and p.shape[0] == batch]
+        for group in (rows, rows[:1]):
+            empty = [p[:0].copy() if k in group else p for k, p in enumerate(points)]
+            ys = self._outputs_or_none(empty)
+            # no longer a function of a batch, such as a sum over it: nothing to ask
+            if ys is None or any(
+                y.shape == v.shape or not y.ndim or y.shape[0] for y, v in zip(ys, self.vs, strict=True)
+            ):
+                continue
+            vs = [np.zeros(y.shape, v.dtype) for y, v in zip(ys, self.vs, strict=True)]
+            try:
+                found = self.problem.pulled(empty)[1](vs)
+                shapes = [(self.problem.names[k], np.shape(found[k]), empty[k].shape) for k in self.problem.active
+                          if found[k] is not None]  # fmt: skip
+                odd = [name for name, shape, right in shapes if shape != right]
+                said = f"gives gradients of other shapes than the inputs ({', '.join(odd)})" if odd else ""
+            except Exception as error:  # noqa: BLE001 - told as a broken contract
+                said = f"raises {type(error).__name__}, where the forward does not"
+            if said:
+                hint = "keep axes explicit: reshape(len(x), ...) where reshape(-1, ...) cannot tell"
+                self.blame("empty", f"for a batch without samples the backward pass {said}", hint)
+            return
+
+    def _outputs_or_none(self, arrays: Arrays) -> Arrays | None:
+        """The outputs, or None where the forward refuses."""
+        try:
+            return self.problem.outputs(arrays)
+        except Exception:  # noqa: BLE001 - a function need not take every batch
+            return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,22 +15,23 @@ from tinygrad_nn.errors import ArgumentError
 from tinygrad_nn.nn import Module
 from tinygrad_nn.tensor import Tensor, leaf
 from tinygrad_nn.testing.check import raised, run
+from tinygrad_nn.testing.contracts import same
+from tinygrad_nn.testing.notebook import RATE, Chain, Layout, call_backward, discover, fetch, store
 from tinygrad_nn.testing.problem import (
     Arrays,
     Back,
     Problem,
     as_outputs,
     generators,
+    leaves,
     parameter_names,
     prepare,
     rebuild,
     walk_back,
 )
-from tinygrad_nn.testing.report import Report
+from tinygrad_nn.testing.report import Cause, Report
 
 __all__ = ["check_backward", "check_module"]
-
-GRADIENT_NAMES = ("d{}", "grad_{}", "{}_grad", "{}_gradient", "d_{}", "g{}", "d{}s")
 
 
 def check_module(module: Module, *inputs: Any, loss: Any = None, seed: int = 0, mode: str = "full") -> Report:
@@ -145,13 +147,16 @@ def check_backward(
 
     Parameters
     ----------
-    layer : object
-        Its backward leaves the gradients of the parameters on the object.  It is copied, not changed.
+    layer : object, or a list of layers
+        Its backward leaves the gradients of the parameters on the object, or returns them after those
+        of the inputs.  It is copied, not changed.
     *inputs : arrays
         What forward is called with.
     parameters : dict, optional
-        Names of the parameters and of their gradients, such as ``{"W": "dW", "b": "db"}``.  By default
-        every floating array with a partner called dW, grad_W, W_grad, W_gradient or gW.
+        Names of the parameters and of their gradients, such as ``{"W": "dW", "layers.0.b": "layers.0.db"}``.
+        By default the layer is run once, and every array is a parameter whose gradient is then found: as
+        an attribute dW, d_W, grad_W, W_grad or alike, in a dict ``grads`` or in the tuple that is returned;
+        also in layers inside.
     forward, backward : str
         The names of the methods.
     seed, mode : as in `check_gradients`
@@ -166,6 +171,11 @@ def check_backward(
         If a gradient is wrong.
     ArgumentError
         If the methods or the parameters do not exist.
+
+    Notes
+    -----
+    A backward pass that takes a learning rate and updates the parameters itself is checked by what it
+    subtracts, divided by the learning rate; the input gradient must not come from updated parameters.
 
     Examples
     --------
@@ -183,66 +193,117 @@ def check_backward(
     ['x', 'W']
     """
     __tracebackhide__ = True
-    for name in (forward, backward):
-        if not callable(getattr(layer, name, None)):
-            raise ArgumentError(f"{type(layer).__name__} has no method {name}: name it, {name}='...'")
-    partners = dict(parameters) if parameters is not None else _partners(layer)
-    for name in partners:
-        if not isinstance(getattr(layer, name, None), np.ndarray):
-            raise ArgumentError(f"parameters= names {name!r}, which is no array of {type(layer).__name__}")
-    problem = _layer_problem(layer, inputs, partners, forward, backward)
+    if isinstance(layer, (list, tuple)):
+        for each in layer:
+            _has_methods(each, forward, backward)
+        layer, forward, backward = Chain(layer, forward, backward), "forward", "backward"
+    _has_methods(layer, forward, backward)
+    problem = _layer_problem(layer, inputs, forward, backward, parameters)
     return raised(run(problem, "check_backward", type(layer).__name__, inputs, "", seed, mode))
 
 
-def _partners(layer: Any) -> dict[str, str]:
-    held = vars(layer)
-    floats = [n for n, v in held.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
-    pairs = {name: next((p.format(name) for p in GRADIENT_NAMES if p.format(name) in held), None) for name in floats}
-    return {name: partner for name, partner in pairs.items() if partner is not None}
+def _has_methods(layer: Any, *names: str) -> None:
+    for name in names:
+        if not callable(getattr(layer, name, None)):
+            raise ArgumentError(f"{type(layer).__name__} has no method {name}: name it, {name}='...'")
 
 
-def _layer_problem(
-    layer: Any, inputs: Sequence[Any], partners: Mapping[str, str], forward: str, backward: str
-) -> Problem:
-    ours = copy.deepcopy(layer)
-    scratch = copy.deepcopy(layer)
-    names = [*parameter_names(getattr(layer, forward), len(inputs)), *partners]
-    found, points, active, skipped = prepare(
-        getattr(layer, forward), (*inputs, *[getattr(layer, n) for n in partners]), None, names
-    )
-    own = len(points) - len(partners)
-    structure = list(inputs)
+class _Runner:
+    """A copy of a layer that runs with arrays lent to it: those of the inputs first, then its parameters."""
 
-    def run_forward(on: Any, arrays: Arrays) -> Any:
-        for name, array in zip(partners, arrays[own:], strict=True):
-            setattr(on, name, array)
-        return getattr(on, forward)(*rebuild(structure, iter(arrays[:own])))
+    def __init__(self, layer: Any, layout: Layout, structure: list[Any], forward: str, backward: str) -> None:
+        self.layer = copy.deepcopy(layer)
+        self.layout = layout
+        self.structure = structure
+        self.names = forward, backward
+        self.own = len(list(leaves(structure, "")))
 
-    def pull(arrays: Arrays) -> tuple[Arrays, Back]:
-        y = run_forward(ours, arrays)
+    def forward(self, arrays: Arrays) -> Any:
+        """Run the forward pass."""
+        for path, array in zip(self.layout.parameters.values(), arrays[self.own :], strict=True):
+            store(self.layer, path, array)
+        return getattr(self.layer, self.names[0])(*rebuild(self.structure, iter(arrays[: self.own])))
+
+    def backward(self, vs: Arrays, rate: float) -> Arrays:
+        """Run the backward pass: what it returns, as a list."""
+        v = vs[0] if len(vs) == 1 else tuple(vs)
+        result = call_backward(self.layer, self.names[1], v, self.layout.rate, rate)
+        return list(result) if isinstance(result, (tuple, list)) else [result]
+
+    def pull(self, arrays: Arrays) -> tuple[Arrays, Back]:
+        """Run the forward pass, and return the backward pass that gives all gradients."""
+        y = self.forward(arrays)
 
         def back(vs: Arrays) -> Arrays:
-            if callable(getattr(ours, "zero_grad", None)):
-                ours.zero_grad()
-            dx = getattr(ours, backward)(vs[0])
-            first = list(dx) if isinstance(dx, (tuple, list)) else [dx]
-            first += [None] * (own - len(first))
-            return [
-                None if g is None else np.asarray(g) for g in (*first, *[getattr(ours, p) for p in partners.values()])
-            ]
+            if callable(getattr(self.layer, "zero_grad", None)):
+                self.layer.zero_grad()
+            first = self.backward(vs, 0.0)
+            returned = dict(zip(self.layout.returned, first[self.own :], strict=False))
+            found = [*first[: self.own], *[None] * (self.own - len(first))]
+            for name, path in self.layout.gradients.items():
+                found.append(returned.get(name) if path is None else fetch(self.layer, path))
+            kept = [None if g is None else np.asarray(g) for g in found]
+            for k, (name, path) in enumerate(self.layout.parameters.items()):
+                if name in self.layout.updated:
+                    kept[self.own + k] = self._subtracted(arrays, path, vs)
+            return kept
 
         return as_outputs(y), back
 
-    subject = getattr(ours, backward)
-    return Problem(
+    def _subtracted(self, arrays: Arrays, path: Any, vs: Arrays) -> Any:
+        """What an update takes from a parameter, divided by the learning rate."""
+        self.forward(_copied(arrays))
+        before = fetch(self.layer, path).copy()
+        self.backward(vs, RATE)
+        found = (before - fetch(self.layer, path)) / RATE
+        self.forward(arrays)
+        return found
+
+    def contract(self, points: Arrays, vs: Arrays) -> Cause | None:
+        """What backward may not do beside: change parameters by itself, or use them after it updated them."""
+        moved, first = list(self.layout.moved), []
+        for rate in (0.0, RATE) if self.layout.updated else (0.0,):
+            self.forward(_copied(points))
+            first.append(self.backward(_copied(vs), rate)[0])
+            for (name, path), p in zip(self.layout.parameters.items(), points[self.own :], strict=True):
+                if not rate and not np.array_equal(fetch(self.layer, path), p, equal_nan=True):
+                    moved.append(name)
+        if moved:
+            said = f"backward changes {', '.join(dict.fromkeys(moved))} itself"
+            hint = "leave the gradient on the object and update elsewhere, or take the learning rate as an argument"
+            return Cause("mutates", "", said, hint=hint)
+        if len(first) == 2 and not any(g is None for g in first) and not same(*map(np.asarray, first)):
+            said = f"the input gradient depends on {self.layout.rate}: it is computed from updated parameters"
+            return Cause("updates-first", "", said, hint="compute the input gradient first, then update")
+        return None
+
+
+def _copied(arrays: Arrays) -> Arrays:
+    return [np.array(a) if isinstance(a, np.ndarray) else a for a in arrays]
+
+
+def _layer_problem(
+    layer: Any, inputs: Sequence[Any], forward: str, backward: str, parameters: Mapping[str, str] | None
+) -> Problem:
+    layout = discover(layer, inputs, forward, backward, parameters)
+    ours, scratch = (_Runner(layer, layout, list(inputs), forward, backward) for _ in range(2))
+    names = [*parameter_names(getattr(layer, forward), len(inputs)), *layout.parameters]
+    values = (*inputs, *[fetch(layer, path) for path in layout.parameters.values()])
+    wrt = list(layout.parameters) if layout.silent and layout.parameters else None
+    found, points, active, skipped = prepare(getattr(layer, forward), values, wrt, names)
+    if wrt is not None:
+        skipped = [f"{backward} returns nothing: no gradient of {', '.join(found[: ours.own])} to check"]
+    problem = Problem(
         type(layer).__name__,
         found,
         points,
         active,
-        lambda arrays: as_outputs(run_forward(scratch, arrays)),
-        pull,
-        subject,
+        lambda arrays: as_outputs(scratch.forward(arrays)),
+        ours.pull,
+        getattr(ours.layer, backward),
         True,
-        generators(ours, scratch),
-        skipped,
+        generators(ours.layer, scratch.layer),
+        skipped + layout.skipped,
     )
+    problem.contract = functools.partial(ours.contract, points)
+    return problem

@@ -47,6 +47,7 @@ class Problem:
     subject : the object whose source is shown when something is wrong
     keeps_state : a forward overwrites what an earlier forward left for its backward (layers that cache)
     evaluations : how many forwards and backwards ran so far
+    contract : what else to ask of the backward pass, given upstream gradients; a cause if it is broken
     untouched : the same with a copy of the backward pass that was made before its first call, where there is one
     """
 
@@ -61,6 +62,7 @@ class Problem:
     random_state: list[tuple[Any, Any]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     evaluations: int = 0
+    contract: Callable[[Arrays], Any] | None = None
     untouched: Problem | None = None
 
     def rewind(self) -> None:
