@@ -210,3 +210,36 @@ def test_right_by_chance_is_told_from_frozen() -> None:
     for rule in (frozen, in_a_default, Frozen()):
         report = gradient_report(np.sin, RNG(0).standard_normal(6), rule=rule)
         assert [c.kind for c in report.causes] == ["frozen"], str(report)
+
+
+def test_an_empty_batch_is_tried() -> None:
+    def swapped(x):
+        return np.tanh(x), lambda g: ((g.T * (1 - np.tanh(x.T) ** 2)).reshape(x.shape[::-1]).T if len(x) else g.T,)
+
+    def raises(x):
+        return np.tanh(x), lambda g: (g * (1 - np.tanh(x) ** 2) + 0 * g[0],)
+
+    x = RNG(0).standard_normal((5, 3))
+    assert [c.kind for c in gradient_report(np.tanh, x, rule=swapped).causes] == ["empty"]
+    report = gradient_report(np.tanh, x, rule=raises)
+    assert report.ok
+    assert any("empty batch" in note for note in report.notes)
+
+
+def test_results_that_a_later_backward_overwrites() -> None:
+    buffer = np.empty((5, 3))
+
+    def rule(x):
+        return np.sin(x), lambda g: (np.multiply(g, np.cos(x), out=buffer),)
+
+    report = gradient_report(np.sin, RNG(0).standard_normal((5, 3)), rule=rule)
+    assert [c.kind for c in report.causes] == ["overwrites"]
+
+
+def test_an_upstream_gradient_of_zeros_gives_zeros() -> None:
+    def rule(x):
+        return np.sin(x), lambda g: (g * np.cos(x) * (np.max(np.abs(g)) / np.max(np.abs(g))),)
+
+    report = gradient_report(np.sin, RNG(0).standard_normal((5, 3)), rule=rule)
+    assert [c.kind for c in report.causes] == ["nonlinear"]
+    assert "zeros" in report.causes[0].sentence

@@ -65,7 +65,6 @@ class Checker:
             report.notes.append("the forward is not finite everywhere: those outputs are left out")
         probe = Probe(problem, self.vs, self.rng)
         probe.run(full=self.full)
-        report.notes += probe.notes
         report.causes += probe.causes
         self._same_forward(ys, probe.outputs)
         self.gradients = probe.gradients
@@ -74,10 +73,14 @@ class Checker:
             report.results.append(self.judge.judge(k))
         report.causes += self.judge.causes
         report.notes += self.judge.notes
+        self._second_point(probe)
+        if self.full and report.ok:
+            probe.empty()
+            report.causes += probe.causes
+        report.notes = probe.notes + report.notes
         if probe.causes:
             for result in report.results:
                 result.verdict = CONTRACT if result.verdict in {OK, VAGUE} else result.verdict
-        self._second_point(probe)
         wrong = [k for k, r in zip(problem.active, report.results, strict=True) if r.verdict == WRONG]
         if wrong:
             self._explain(wrong)
