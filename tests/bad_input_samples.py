@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 import types
 from pathlib import Path
 
@@ -22,6 +23,13 @@ NOT_CALLED = {  # name: why no call of it can be spoilt
     "optim.Optimizer.spare": "for authors of optimizers",
     "optim.LRScheduler": "a base class: its subclasses are called",
     "optim.Optimizer.update": "for authors of optimizers",
+    "training.Checkpoint.restore": "what fit calls",
+    "training.Checkpoint.save": "what fit calls",
+    "training.History": "what fit fills",
+    "training.History.append": "what fit calls",
+    "training.History.plot": "draws by an optional library",
+    "training.State": "what fit fills",
+    "training.Summary": "what summary fills",
 }
 
 
@@ -45,7 +53,8 @@ def public_callables():
     return {
         path: item
         for path, item in found.items()
-        if not path.rpartition(".")[2].startswith("_")
+        if not path.rpartition(".")[2].startswith(("_", "on_"))
+        and not ("." in path and getattr(tn, path.rpartition(".")[2], None) is item)  # tn.save is tn.io.save
         and not (path.startswith("optim.") and path.split(".")[1] != "Optimizer" and path.endswith(hooks))
         and (isinstance(item, str) or _takes_something(item))
     }
@@ -89,10 +98,10 @@ def loss_of(x):
 
 
 def one(function, *args, **kwargs):
-    """A sample; what a lambda without arguments stands for is made anew at each call."""
+    """A sample; what a lambda without arguments, or `net` and the like, stands for is made anew at each call."""
 
     def fresh(value):
-        made = isinstance(value, types.LambdaType) and value.__name__ == "<lambda>"
+        made = isinstance(value, types.FunctionType) and (value.__name__ == "<lambda>" or value in {net, _adam, _saved})
         return value() if made and not inspect.signature(value).parameters else value
 
     return lambda: (
@@ -137,6 +146,7 @@ def weighted(x):
 
 
 WEIGHT = leaf(3)
+FOLDER = tempfile.TemporaryDirectory()
 MNIST = Path(tn.__file__).parent / "_mnist"
 
 
@@ -199,6 +209,19 @@ def _schedule():
 def _sequence(milestones):
     optimizer = OPTIM.SGD([leaf(3)])
     return OPTIM.SequentialLR(optimizer, [OPTIM.StepLR(optimizer, 1), OPTIM.StepLR(optimizer, 2)], milestones)
+
+
+def _fit(model, inputs, targets, *, optimizer, **options):
+    if isinstance(optimizer, str) and optimizer == "of its own":
+        optimizer = OPTIM.SGD((model if isinstance(model, NN.Module) else net()).parameters())
+    return tn.fit(model, inputs, targets, optimizer=optimizer, **options)
+
+
+def _saved():
+    path = Path(FOLDER.name, "b.npz")
+    if not path.exists():
+        tn.save(path, model=net())
+    return path
 
 
 SAMPLES = {
@@ -341,6 +364,49 @@ SAMPLES = {
     "optim.SequentialLR": one(_sequence, [2]),
     "optim.LRScheduler.load_state_dict": one(lambda: _schedule().load_state_dict, lambda: _schedule().state_dict()),
     "optim.Optimizer.load_state_dict": one(lambda: _adam().load_state_dict, lambda: _adam().state_dict()),
+    # training, files and drawings
+    "fit": one(
+        _fit,
+        net,
+        lambda: array(5, 3),
+        lambda: array(5, 2),
+        loss=F.mse_loss,
+        optimizer="of its own",
+        epochs=1,
+        batch_size=2,
+        validation=0.4,
+        metrics=lambda: [F.l1_loss],
+        callbacks=(),
+        rng=0,
+        compile="auto",
+        progress=False,
+    ),
+    "evaluate": one(
+        tn.evaluate,
+        net,
+        lambda: array(5, 3),
+        lambda: array(5, 2),
+        loss=F.mse_loss,
+        metrics=lambda: [F.l1_loss],
+        batch_size=2,
+    ),
+    "predict": one(tn.predict, net, lambda: array(5, 3), batch_size=2),
+    "summary": one(tn.summary, net, (3,), dtype=np.float64),
+    "training.Checkpoint": one(tn.training.Checkpoint, "run.npz", every=1, resume=True),
+    "training.EarlyStopping": one(
+        tn.training.EarlyStopping, "val_loss", patience=2, min_delta=0.0, mode="min", restore=True
+    ),
+    "training.LearningRate": one(tn.training.LearningRate, lambda: OPTIM.StepLR(_adam(), 2), every="epoch"),
+    "training.EarlyStopping.load_state_dict": one(
+        lambda: tn.training.EarlyStopping().load_state_dict, lambda: tn.training.EarlyStopping().state_dict()
+    ),
+    "training.LearningRate.load_state_dict": one(
+        lambda: tn.training.LearningRate(OPTIM.StepLR(_adam(), 2)).load_state_dict,
+        lambda: tn.training.LearningRate(OPTIM.StepLR(_adam(), 2)).state_dict(),
+    ),
+    "save": one(tn.save, Path(FOLDER.name, "a.npz"), model=net, epoch=3),
+    "load": one(tn.load, _saved, max_bytes=100_000, model=net),
+    "draw": one(tn.draw, lambda: np.tanh(leaf(3)), lambda: None, limit=10),
     # data and metrics
     "data.normalize": one(DATA.normalize, X, 0),
     "data.standardize": one(DATA.standardize, X, 0),

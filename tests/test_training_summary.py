@@ -182,7 +182,7 @@ def test_html_for_notebooks():
         ((nn.Tanh(), 2), {}, ArgumentError, r"input_shape=2: .* such as \(784,\)"),
         ((nn.Tanh(), (2, None)), {}, ArgumentError, "whole numbers"),
         ((nn.Tanh(), (2, -1)), {}, ArgumentError, "whole numbers"),
-        ((nn.Tanh(), (2,)), {"dtype": "U3"}, DTypeError, "numbers are needed"),
+        ((nn.Tanh(), (2,)), {"dtype": "U3"}, DTypeError, "a dtype of numbers"),
         ((nn.Tanh(), (2,)), {"dtype": [float, int]}, ArgumentError, "2 dtypes for 1 inputs"),
     ],
 )

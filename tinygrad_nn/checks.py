@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.errors import ArgumentError, BoundsError, DTypeError, ShapeError, TinygradError
+from tinygrad_nn.errors import ArgumentError, BoundsError, DTypeError, ShapeError, StateError, TinygradError
 
 __all__ = [
     "axes_of",
     "choice",
     "dtype_of",
+    "entries_of",
     "flag",
     "function_of",
     "kernel_error",
     "known",
+    "listed",
+    "mapping_of",
     "number",
     "numbers",
     "path_of",
@@ -148,6 +151,30 @@ def function_of(name: str, value: Any) -> Callable[..., Any]:
         raise ArgumentError(f"{name} needs a function, got {_told(value)}")
     found: Callable[..., Any] = value
     return found
+
+
+def entries_of(name: str, value: Any, keys: tuple[str, ...]) -> Mapping[Any, Any]:
+    """Return a dict that has just these entries."""
+    if set(mapping_of(name, value)) != set(keys):
+        raise StateError(
+            f"{name} must have the entries {', '.join(keys)}, it has {', '.join(map(repr, value)) or 'none'}"
+        )
+    found: Mapping[Any, Any] = value
+    return found
+
+
+def listed(name: str, value: Any, such_as: str = "[...]") -> list[Any]:
+    """Return the items of what can be gone through; a text is not taken for a list of letters."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) or getattr(value, "shape", None) == ():
+        raise DTypeError(f"{name}={_told(value)} must be a list, such as {such_as}")
+    return list(value)
+
+
+def mapping_of(name: str, value: Any) -> Mapping[Any, Any]:
+    """Return a dict, or what is read as one."""
+    if not isinstance(value, Mapping):
+        raise StateError(f"{name}={_told(value)} must be a dict, as state_dict() gives it")
+    return value
 
 
 def path_of(name: str, value: Any) -> str:

@@ -223,6 +223,8 @@ def _check_target(key: str, part: Any) -> None:
             f"{key} ({type(part).__name__}) cannot be restored in place, as objects with state_dict and "
             f"load_state_dict, Generators, leaf Tensors and arrays can: leave it out, and it is returned"
         )
+    if part.dtype.hasobject:
+        raise DTypeError(f"{key} is an array of objects, which no file holds: leave it out")
     if not part.flags.writeable:
         raise DTypeError(f"{key} is a read-only array, which cannot be restored in place: leave it out")
 

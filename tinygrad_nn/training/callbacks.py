@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tinygrad_nn.checks import listed
 from tinygrad_nn.errors import ArgumentError, DTypeError
 from tinygrad_nn.training.checkpoint import Checkpoint
 from tinygrad_nn.training.state import State
@@ -35,7 +36,7 @@ class Hooks:
     def __init__(self, callbacks: Any) -> None:
         if callable(callbacks) or not isinstance(callbacks, Iterable):
             callbacks = () if callbacks is None else (callbacks,)
-        callbacks = list(callbacks)
+        callbacks = listed("callbacks", callbacks, "[tn.training.EarlyStopping()]")
         self.checkpoints = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
         others = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         self.stateful = [c for c in others if hasattr(c, "state_dict") and hasattr(c, "load_state_dict")]

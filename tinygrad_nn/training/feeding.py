@@ -121,7 +121,7 @@ def from_batches(given: Any, batch_size: int | None, rng: Generator | None = Non
                 f"tn.data.batches(x, y, batch_size=32, rng=rng) does"
             )
     once = False
-    if isinstance(given, Iterable):
+    if isinstance(given, Iterable) and getattr(given, "shape", None) != ():
         iterable = given
         once = iter(given) is given
         make: Callable[[int], Any] = lambda _number: iterable
@@ -134,7 +134,10 @@ def from_batches(given: Any, batch_size: int | None, rng: Generator | None = Non
         )
 
     def epoch(number: int) -> Iterator[Batch]:
-        return (_batch(item, paired) for item in make(number))
+        found = make(number)
+        if not isinstance(found, Iterable):
+            raise DTypeError(f"a function of the epoch gives an iterable of batches, this one a {type(found).__name__}")
+        return (_batch(item, paired) for item in found)
 
     count = len(given) if hasattr(given, "__len__") and not once else None
     text = "batches" if count is None else f"{count} batches"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.checks import function_of
 from tinygrad_nn.engine import no_grad
 from tinygrad_nn.errors import ArgumentError, ShapeError
 from tinygrad_nn.nn import Module
@@ -69,6 +70,7 @@ def evaluate(
     """
     check_module(model)
     named = named_metrics(metrics)
+    loss = None if loss is None else function_of("loss", loss)
     if loss is None and not named:
         raise ArgumentError("evaluate needs loss= or metrics=: for predictions alone there is predict")
     return figures(model, pairs(inputs, targets, batch_size), loss, named)

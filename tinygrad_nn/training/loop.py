@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.checks import whole
+from tinygrad_nn.checks import choice, whole
 from tinygrad_nn.compiler.world import World
 from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.data import batches
@@ -121,8 +121,8 @@ def fit(
     if not callable(loss) or isinstance(loss, type):
         raise DTypeError(f"loss is a function loss(prediction, target) or a loss Module, got {loss!r}")
     epochs = whole("epochs", epochs, 0)
-    if not isinstance(compile, bool) and compile != "auto":
-        raise ArgumentError(f"compile={compile!r} is none of True, False and 'auto'")
+    if not isinstance(compile, bool):
+        choice("compile", compile, ("auto",))
     generator = _generator(rng)
     training, held_out = sources(inputs, targets, batch_size, generator, validation)
     if training.once and epochs > 1:
@@ -239,8 +239,13 @@ class _Loop:
         return interrupt.asked or bool(self.state.stop)
 
     def _begin(self) -> Iterator[Batch]:
-        """Try the first batch, and give the batches of the first epoch."""
+        """Try the first batch, to validate on too, and give the batches of the first epoch."""
         self.at_begin = _standing(self.state)
+        if self.held_out is not None:
+            try:
+                next(self.held_out.epoch(0), None)
+            finally:
+                _put_back(self.state, self.at_begin)
         iterator = self.training.epoch(0)
         try:
             first = next(iterator)

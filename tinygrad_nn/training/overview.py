@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_nn.checks import dtype_of
 from tinygrad_nn.compiler.snapshot import Snapshot
 from tinygrad_nn.compiler.world import World
 from tinygrad_nn.engine import no_grad
-from tinygrad_nn.errors import ArgumentError, DTypeError
+from tinygrad_nn.errors import ArgumentError
 from tinygrad_nn.nn import Module, Parameter
 from tinygrad_nn.nn.module import watching
 from tinygrad_nn.tensor import Tensor
@@ -167,6 +168,8 @@ def _kind(module: Module) -> str:
 def _shapes(given: Any) -> list[tuple[int, ...]]:
     several = isinstance(given, list) or (isinstance(given, tuple) and given and isinstance(given[0], (tuple, list)))
     shapes = [tuple(shape) if isinstance(shape, (tuple, list)) else shape for shape in (given if several else [given])]
+    if not shapes:
+        raise ArgumentError("input_shape is an empty list: give the shape of one sample, such as (784,)")
     for shape in shapes:
         whole = isinstance(shape, tuple) and all(isinstance(k, (int, np.integer)) and k >= 0 for k in shape)
         if not whole:
@@ -181,12 +184,10 @@ def _dtypes(model: Module, dtype: Any, count: int) -> list[Any]:
     if isinstance(dtype, (list, tuple)):
         if len(dtype) != count:
             raise ArgumentError(f"{len(dtype)} dtypes for {count} inputs: give one of each, or one for all")
-        return [np.dtype(d) for d in dtype]
+        return [dtype_of("dtype", d, "fiub") for d in dtype]
     if dtype is None:
         dtype = next((p.dtype for p in model.parameters()), np.float64)
-    if np.dtype(dtype).kind not in "fiub":
-        raise DTypeError(f"dtype={dtype!r} of inputs: numbers are needed")
-    return [np.dtype(dtype)] * count
+    return [dtype_of("dtype", dtype, "fiub")] * count
 
 
 def _called(model: Module, inputs: list[Any]) -> dict[int, list[Any]]:

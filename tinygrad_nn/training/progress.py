@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from tinygrad_nn.errors import ArgumentError
+from tinygrad_nn.checks import choice
 
 __all__ = ["Bar", "Lines", "Progress", "Quiet", "display", "line"]
 
@@ -113,9 +113,8 @@ Progress: TypeAlias = bool | str
 
 def display(progress: Progress) -> Quiet:
     """Choose what shows the progress: see `fit`."""
-    if progress not in (True, False, "lines"):
-        raise ArgumentError(f"progress={progress!r} is none of True, False and 'lines'")
-    if progress == "lines":
+    if not isinstance(progress, bool):
+        choice("progress", progress, ("lines",))
         return Lines()
     notebook = _is_notebook()
     if not progress or not (notebook or sys.stderr.isatty()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tinygrad_nn.checks import choice, entries_of
 from tinygrad_nn.errors import ArgumentError, DTypeError
 from tinygrad_nn.training.state import State
 
@@ -40,10 +41,8 @@ class LearningRate:
             raise DTypeError(
                 f"LearningRate takes a function of the epoch or a schedule object with step(), got {schedule!r}"
             )
-        if every not in ("epoch", "step"):
-            raise ArgumentError(f"every={every!r} is none of 'epoch' and 'step'")
         self.schedule = schedule
-        self.every = every
+        self.every = choice("every", every, ("epoch", "step"))
 
     def on_train_begin(self, state: State) -> None:
         """Check that the schedule fits the optimizer."""
@@ -91,4 +90,4 @@ class LearningRate:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         if hasattr(self.schedule, "load_state_dict"):
-            self.schedule.load_state_dict(state["schedule"])
+            self.schedule.load_state_dict(entries_of("state", state, ("schedule",))["schedule"])

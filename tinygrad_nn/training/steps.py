@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinygrad_nn.checks import listed
 from tinygrad_nn.compiler import Compiled, compile  # noqa: A004 - its name
 from tinygrad_nn.compiler.snapshot import Snapshot
 from tinygrad_nn.compiler.world import World
@@ -129,12 +130,13 @@ def named_metrics(metrics: Metrics) -> dict[str, Callable[..., Any]]:
         return {}
     if callable(metrics):
         metrics = [metrics]
-    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
-        raise DTypeError(f"metrics are functions, in a list or a dict by name: [tn.metrics.accuracy]; got {metrics!r}")
     if isinstance(metrics, Mapping):
         pairs = list(metrics.items())
     else:
-        pairs = [(getattr(metric, "__name__", "<unnamed>"), metric) for metric in metrics]
+        pairs = [
+            (getattr(metric, "__name__", "<unnamed>"), metric)
+            for metric in listed("metrics", metrics, "[tn.metrics.accuracy]")
+        ]
     for name, metric in pairs:
         if not callable(metric):
             raise DTypeError(f"a metric is a function metric(prediction, target), {name!r} is {metric!r}")

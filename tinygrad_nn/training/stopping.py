@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.anomaly import _unfinite, _Watch
-from tinygrad_nn.checks import number, whole
+from tinygrad_nn.checks import entries_of, number, whole
 from tinygrad_nn.compiler.snapshot import Snapshot
 from tinygrad_nn.compiler.world import World
 from tinygrad_nn.derivatives import Row
 from tinygrad_nn.engine import Node, recording
-from tinygrad_nn.errors import AnomalyError, ArgumentError
+from tinygrad_nn.errors import AnomalyError, ArgumentError, DTypeError
 from tinygrad_nn.nn import Module
 from tinygrad_nn.nn.module import watching
 from tinygrad_nn.training.state import State
@@ -71,9 +71,11 @@ class EarlyStopping:
         mode: str | None = None,
         restore: bool = True,
     ) -> None:
+        if not isinstance(monitor, str):
+            raise DTypeError(f"monitor is the name of a figure in the history, got a {type(monitor).__name__}")
         if mode is None and monitor.endswith("loss"):
             mode = "min"
-        if mode not in ("min", "max"):
+        if not isinstance(mode, str) or mode not in ("min", "max"):
             raise ArgumentError(f"mode={mode!r} for {monitor!r}: say 'min' if less of it is better, 'max' if more is")
         self.monitor = monitor
         self.patience = whole("patience", patience)
@@ -119,6 +121,7 @@ class EarlyStopping:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave."""
+        state = entries_of("state", state, ("best", "best_epoch", "model"))
         self.best, self.best_epoch, self._state = state["best"], state["best_epoch"], state["model"]
 
 
