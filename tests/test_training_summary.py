@@ -189,3 +189,11 @@ def test_html_for_notebooks():
 def test_errors(arguments, options, error, match):
     with pytest.raises(error, match=match):
         tn.summary(*arguments, **options)
+
+
+def test_the_model_is_called_in_evaluation_mode():
+    class Wider(nn.Module):
+        def forward(self, x):
+            return np.concatenate([x, x], axis=1) if self.training else x
+
+    assert tn.summary(Wider().train(), (2,)).layers[0].output == "(n, 2)"
