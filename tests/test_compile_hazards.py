@@ -437,6 +437,27 @@ def test_what_compile_cannot_see():
     refused(lambda x: (x * w * held()).sum(), np.ones(2), match="cannot see")
 
 
+def test_what_stays_as_it_was_and_the_documentation_says_so():
+    """SILENT: a number behind a method of somebody else's class, in a variable of theirs, or in a file."""
+    numbers = queue.SimpleQueue()
+    numbers.put(1.0)
+    w = parameter(1.0, 2.0)
+
+    def number():
+        value = numbers.get()
+        numbers.put(value)
+        return value
+
+    step = compile(lambda x: (x * w).sum() * number())
+    assert step(np.ones(2)).item() == 3
+    numbers.get()
+    numbers.put(2.0)
+    assert step(np.ones(2)).item() == 3
+    text = " ".join(compile.__doc__.split())
+    assert "variables and classes of installed packages; what an object of their classes keeps" in text
+    assert "Pass such a number as an argument" in text
+
+
 # Where a number may stand: each gives a way to read it, and a way to change it
 
 

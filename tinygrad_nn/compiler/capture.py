@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygrad_nn.compiler.guard import is_same
 from tinygrad_nn.compiler.lowering import is_data_dependent, lower
-from tinygrad_nn.compiler.program import Op, Program, Value, constant
+from tinygrad_nn.compiler.program import Op, Program, Value, constant, substitute
 from tinygrad_nn.derivatives import Row, elementwise, indexing
 from tinygrad_nn.engine import Leaf, Node, Tape, recording, walk
 from tinygrad_nn.errors import DTypeError, GraphError
@@ -132,7 +132,7 @@ class Trace:
 
     def _linked(self, call: Any) -> tuple[Any, Any, Any, list[Any], bool]:
         """One call with its arrays replaced by where they come from."""
-        args, kwargs = self._refs(call.args), self._refs(call.kwargs)
+        args, kwargs = (substitute(part, self._ref, np.ndarray) for part in (call.args, call.kwargs))
         index = len(self.alive)
         results = call.result if isinstance(call.result, tuple) else (call.result,)
         view = len(results) == 1 and any(
@@ -143,18 +143,6 @@ class Trace:
                 self._origin[id(y)] = Ref("computed", (index, k))
         self.alive.append(call)
         return call.row, args, kwargs, list(results), view
-
-    def _refs(self, item: Any) -> Any:
-        if isinstance(item, np.ndarray):
-            return self._ref(item)
-        if isinstance(item, tuple):
-            parts = [self._refs(part) for part in item]
-            return type(item)(*parts) if hasattr(item, "_fields") else tuple(parts)
-        if isinstance(item, list):
-            return [self._refs(part) for part in item]
-        if isinstance(item, dict):
-            return {key: self._refs(part) for key, part in item.items()}
-        return item
 
     def _ref(self, array: Any) -> Ref:
         found = self._origin.get(id(array))
@@ -349,7 +337,7 @@ def link(trace: Trace, copies: dict[int, tuple[Any, Any, str]], input_names: lis
         outs = tuple(Value("computed", y.shape, y.dtype) for y in results)
         live = [Ref("computed", (number, k)) for k in range(len(results))]
         values.update(zip(live, outs, strict=True))
-        args, kwargs = _valued(refs, value), _valued(named, value)
+        args, kwargs = (substitute(part, value, Ref) for part in (refs, named))
         if row.function in _INDEXED and is_data_dependent(args[1]):
             raise _masked()
         if row.function is elementwise.stop_gradient:
@@ -375,19 +363,6 @@ def _masked() -> GraphError:
         "indexing with a mask gives as many entries as the mask has, which changes from call to call: choose with "
         "np.where(mask, x, 0) instead"
     )
-
-
-def _valued(item: Any, value: Callable[[Ref], Value]) -> Any:
-    if isinstance(item, Ref):
-        return value(item)
-    if isinstance(item, tuple):
-        parts = [_valued(part, value) for part in item]
-        return type(item)(*parts) if hasattr(item, "_fields") else tuple(parts)
-    if isinstance(item, list):
-        return [_valued(part, value) for part in item]
-    if isinstance(item, dict):
-        return {key: _valued(part, value) for key, part in item.items()}
-    return item
 
 
 def computed_before(tensors: Any) -> None:

@@ -34,10 +34,13 @@ def compile(function: Callable[..., Any], *, backward: bool = True, cache: int =
 
     The first call with arguments of new shapes or dtypes records the function (it runs several times,
     on copies: nothing it reads is changed) and writes a program, which further calls run.  Parameters
-    are read where they live.  Everything else that the function reads from variables, attributes,
-    lists and dicts is looked after, but for variables inside installed packages: when a number, a
-    layer or a train/eval switch has changed, the function is recorded anew.  Buffers that a forward
-    binds to new Tensors are written back.
+    are read where they live, and so are arrays.  Everything else that the function reads from variables,
+    attributes, lists and dicts is looked after: when a number, a layer or a train/eval switch has
+    changed, the function is recorded anew.  Buffers that a forward binds to new Tensors are written back.
+
+    What cannot be looked after, and stays as it was when the function was recorded: variables and classes
+    of installed packages; what an object of their classes keeps and gives only through its methods (a
+    queue, a database); files.  Pass such a number as an argument.
 
     - Gradients: an array that the program puts into `grad` is overwritten by its next call.  Copy what
       you want to keep.  `grad` adds up over calls until it is set to None, as always.

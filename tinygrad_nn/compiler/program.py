@@ -150,15 +150,15 @@ def values_in(item: Any) -> Iterator[Value]:
         yield from values_in(tuple(item.values()))
 
 
-def substitute(item: Any, change: Callable[[Value], Any]) -> Any:
-    """Put other things in the place of the values inside nested tuples, lists and dicts."""
-    if isinstance(item, Value):
+def substitute(item: Any, change: Callable[[Any], Any], kind: type = Value) -> Any:
+    """Put other things in the place of the values, or what else is of a kind, inside nested tuples, lists and dicts."""
+    if isinstance(item, kind):
         return change(item)
     if isinstance(item, tuple):
-        parts = [substitute(part, change) for part in item]
+        parts = [substitute(part, change, kind) for part in item]
         return type(item)(*parts) if hasattr(item, "_fields") else tuple(parts)
     if isinstance(item, list):
-        return [substitute(part, change) for part in item]
+        return [substitute(part, change, kind) for part in item]
     if isinstance(item, dict):
-        return {key: substitute(part, change) for key, part in item.items()}
+        return {key: substitute(part, change, kind) for key, part in item.items()}
     return item
