@@ -312,7 +312,7 @@ def test_names_of_numpy_functions():
 
 def test_helpers_bring_what_they_call():
     texts = text_of(TABLE[indexing.scatter].kernel)
-    assert list(texts) == ["_scatter", "_repeats"]
+    assert {*texts} >= {"_scatter", "_repeats"}
     space = {"np": np}
     exec("\n".join(texts.values()), space)  # noqa: S102
     assert space["_scatter"](np.ones(2), np.array([1, 1]), (3,)).tolist() == [0, 2, 0]

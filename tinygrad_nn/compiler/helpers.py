@@ -57,7 +57,9 @@ def _collect(function: Any, found: dict[str, str]) -> bool:
 
 def _free(function: types.FunctionType, body: ast.FunctionDef) -> set[str]:
     """The global variables that a function reads."""
-    return {node.id for node in ast.walk(body) if isinstance(node, ast.Name)} & {*function.__code__.co_names} - {"np"}
+    code = function.__code__
+    named = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
+    return named & {*code.co_names} - {"np", *code.co_varnames, *code.co_cellvars}
 
 
 def _resolve(name: str, space: dict[str, Any], found: dict[str, str]) -> bool:
