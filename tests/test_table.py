@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tinygrad_nn
+import tinygrad_nn as tn
 from tinygrad_nn.derivatives.table import COMPOSITIONS, name_of, rows
+from tinygrad_nn.errors import NoDerivativeError
 
-PAGE = Path(tinygrad_nn.__file__).parent / "derivatives" / "TABLE.md"
+PAGE = Path(tn.__file__).parent / "derivatives" / "TABLE.md"
 
 # what no function on Tensors takes: a place to write into, a conversion, or a memory layout
 NOWHERE = {"out", "dtype", "order", "subok", "like", "casting", "signature", "device", "copy", "overwrite_input"}
@@ -71,3 +72,30 @@ def test_the_page_is_up_to_date() -> None:
     # an older NumPy has fewer functions
     assert set(run.stdout.splitlines()[6:-1]) <= set(PAGE.read_text("utf-8").splitlines())
     assert len(run.stdout.splitlines()) > 400
+
+
+CALLS = {
+    1: lambda x: [(x,)],
+    2: lambda x: [(x, x)],
+    None: lambda x: [(x,), (x, x), ([x, x],), (x, x, x), ("ij,jk", x, x)],
+}
+
+
+@pytest.mark.parametrize("function", [f for f in SUPPORTED if f in DOCUMENTED or isinstance(f, np.ufunc)], ids=name_of)
+def test_no_function_writes_into_an_array_or_converts(function) -> None:
+    x = tn.Tensor(np.eye(3), requires_grad=True)
+    ufunc = isinstance(function, np.ufunc)
+    documented = {"out", "dtype"} if ufunc else inspect.signature(function).parameters
+    options = {"out": (np.eye(3),) * (function.nout if ufunc else 1), "dtype": np.float32}
+    for name in {"out", "dtype"} & set(documented) - ({"dtype"} if function is getattr(np, "astype", None) else set()):
+        for args in CALLS[function.nin if ufunc else None](x):
+            try:
+                function(*args, **{name: options[name]})
+            except NoDerivativeError as error:
+                assert name in str(error)  # noqa: PT017 - of several forms of the call one is refused for this
+                assert name_of(function) in str(error)  # noqa: PT017
+                break
+            except (TypeError, ValueError):  # not this form
+                continue
+        else:
+            pytest.fail(f"{name_of(function)} took {name}=")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tinygrad_nn as tn
+from tinygrad_nn.derivatives.elementwise import length
 from tinygrad_nn.tensor import leaf
 
 mpmath.mp.dps = 50
@@ -48,6 +49,19 @@ def test_no_warning_and_no_nan_on_the_whole_float_range(f, dtype) -> None:
         (g,) = tn.gradients(y, [x], gradient=tn.Tensor(np.ones_like(points)), create_graph=True)
         assert np.isfinite(g.data).all()
         assert np.isfinite(y.data).all()
+        (second,) = tn.gradients(g, [x], gradient=np.ones_like(points))
+        assert np.isfinite(second.data).all()
+
+
+@pytest.mark.parametrize("x", [[-300, 0, 2], [True, False], np.array([0, 200], np.uint8), np.array([-128], np.int8), 3])
+def test_sigmoid_of_whole_numbers_is_that_of_floats(x) -> None:
+    np.testing.assert_array_equal(tn.functional.sigmoid(x), tn.functional.sigmoid(np.asarray(x, float)))
+
+
+def test_lengths_continue_to_complex_numbers_in_either_argument() -> None:
+    h, step = np.sqrt(13) ** -1, 1e-30j
+    assert length(np.array(2.0), np.array(3.0) + step).imag == pytest.approx(3 * h * 1e-30)
+    assert length(np.array(2.0) + step, np.array(3.0)).imag == pytest.approx(2 * h * 1e-30)
 
 
 def test_third_derivatives_at_zero() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import tinygrad_nn as tn
 from tinygrad_nn.errors import DetachError, DTypeError, GraphError, NoDerivativeError, ShapeError
 
+MASK = np.array([[True, True, False, True], [True, True, True, False]])
 BINARY = [
     operator.add,
     operator.sub,
@@ -249,6 +250,64 @@ def test_matrices_and_text_are_refused_next_to_tensors() -> None:
     for other in (np.ma.masked_array([1.0]), ["a"], np.array(["a"])):
         with pytest.raises(TypeError):
             t([1.0]) + other
+
+
+METHODS = {
+    "sum": [{"axis": 1, "keepdims": True, "initial": 2.0, "where": MASK}],
+    "mean": [{"axis": 0, "keepdims": True, "where": MASK}],
+    "prod": [{"axis": 1, "keepdims": True, "initial": 2.0, "where": MASK}],
+    "max": [{"axis": 1, "keepdims": True, "initial": -9.0, "where": MASK}],
+    "min": [{"axis": 1, "keepdims": True, "initial": 9.0, "where": MASK}],
+    "var": [{"axis": 1, "ddof": 1, "keepdims": True, "where": MASK}],
+    "std": [{"axis": 1, "ddof": 1, "keepdims": True, "where": MASK}],
+    "all": [{"axis": 1, "keepdims": True, "where": MASK}],
+    "any": [{"axis": 1, "keepdims": True, "where": MASK}],
+    "argmax": [{"axis": 1, "keepdims": True}],
+    "argmin": [{"axis": 0, "keepdims": True}],
+    "cumsum": [{"axis": 0}, {}],
+    "cumprod": [{"axis": 0}, {}],
+    "argsort": [{"axis": 0}, {"kind": "stable"}, {"stable": True}],
+    "searchsorted": [],
+    "trace": [{"offset": 1, "axis1": 1, "axis2": 0}],
+    "diagonal": [{"offset": 1, "axis1": 1, "axis2": 0}],
+    "take": [{"indices": [0, 4], "axis": 1, "mode": "clip"}],
+    "repeat": [{"repeats": 2, "axis": 1}],
+    "round": [{"decimals": 1}],
+    "clip": [{"min": -0.5, "max": 0.5}, {"max": 0.5}],
+    "reshape": [{"order": "F"}],
+    "ravel": [{"order": "F"}],
+    "flatten": [{"order": "F"}],
+    "transpose": [{}],
+    "squeeze": [{"axis": None}],
+    "swapaxes": [],
+    "dot": [],
+    "copy": [{}],
+    "nonzero": [{}],
+}
+ARGUMENTS = {"reshape": [(4, 2), ((2, -1),)], "swapaxes": [(0, 1)], "dot": [(np.ones((4, 2)),)], "transpose": [(1, 0)]}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_take_what_numpys_take(name) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 4))
+    calls = [((), options) for options in METHODS[name]] + [(args, {}) for args in ARGUMENTS.get(name, ())]
+    if name == "reshape":
+        calls = [((4, 2), options) for options in METHODS[name]] + calls[1:]
+    if name == "searchsorted":
+        x, sorter = np.array([3.0, 1.0, 2.0]), np.array([1, 2, 0])
+        calls = [((2.5,), {"side": "right", "sorter": sorter})]
+    assert calls
+    for args, options in calls:
+        got, expected = getattr(t(x), name)(*args, **options), getattr(x, name)(*args, **options)
+        for one, other in zip(*([r] if name != "nonzero" else r for r in (got, expected)), strict=True):
+            np.testing.assert_allclose(one.numpy(), other, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "prod", "max", "min", "var", "std", "all", "any"])
+def test_methods_refuse_places_to_write_into_and_conversions(name) -> None:
+    for options in ({"out": np.zeros(())}, {"dtype": np.float32}):
+        with pytest.raises(NoDerivativeError, match=next(iter(options))):
+            getattr(t([1.0, 2.0]), name)(**options)
 
 
 def test_astype_keeps_the_gradient_between_floats() -> None:

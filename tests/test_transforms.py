@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -104,6 +105,19 @@ def test_the_variable_of_an_outer_transform_is_never_lost() -> None:
     np.testing.assert_allclose(through_jvp(w0), 2 * x0)
     through_vjp = tn.grad(lambda w: np.sum(tn.vjp(lambda x: w * x**2)(x0)[1](np.ones(2))))
     np.testing.assert_allclose(through_vjp(w0), 2 * x0)
+
+
+def test_no_result_shares_memory_with_another() -> None:
+    a, b, g = np.ones(2), np.ones(2), np.ones(2)
+    _, pullback = tn.vjp(lambda a, b: (a + b).reshape(2, 1).T[0], (0, 1))(a, b)
+    results = [*pullback(g), *pullback(g), *tn.grad(lambda a, b: np.sum(a + b), (0, 1))(a, b)]
+    x, y = tn.Tensor(a, requires_grad=True), tn.Tensor(b, requires_grad=True)
+    results += tn.gradients(x + y, [x, y], gradient=g)
+    results += tn.gradients((x + y).reshape(2, 1), [x, y], gradient=g[:, None], create_graph=True)
+    results += tn.gradients(x, [x], gradient=g, create_graph=True)
+    results += [*tn.vjp(lambda a, b: a + b, (0, 1))(x, y)[1](g), *tn.jvp(lambda a: a)(a, g)[1:]]
+    arrays = [r.numpy() if isinstance(r, tn.Tensor) else r for r in results] + [a, b, g]
+    assert not any(np.shares_memory(one, other) for one, other in itertools.combinations(arrays, 2))
 
 
 def test_no_confusion_of_variables() -> None:

@@ -13,7 +13,7 @@ __all__ = ["ArrayMethods"]
 
 
 class ArrayMethods(Traced):
-    """Reductions, shapes and orders as methods; `np.f(t)` says more about each."""
+    """Reductions, shapes and orders as methods; `np.f(t)` says more about each, and takes the same options."""
 
     __slots__ = ()
 
@@ -32,25 +32,25 @@ class ArrayMethods(Traced):
     def __contains__(self, value: Any) -> bool:
         return bool((self == value).any())
 
-    def max(self, axis: Any = None, keepdims: bool = False) -> Self:
+    def max(self, axis: Any = None, keepdims: bool = False, **options: Any) -> Self:
         """Take the largest entry over `axis` (all by default), as `np.max`."""
-        return self._call(np.max, axis=axis, keepdims=keepdims)
+        return self._call(np.max, axis=axis, keepdims=keepdims, **options)
 
-    def min(self, axis: Any = None, keepdims: bool = False) -> Self:
+    def min(self, axis: Any = None, keepdims: bool = False, **options: Any) -> Self:
         """Take the smallest entry over `axis` (all by default), as `np.min`."""
-        return self._call(np.min, axis=axis, keepdims=keepdims)
+        return self._call(np.min, axis=axis, keepdims=keepdims, **options)
 
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Self:
+    def prod(self, axis: Any = None, keepdims: bool = False, **options: Any) -> Self:
         """Multiply over `axis` (all by default), as `np.prod`."""
-        return self._call(np.prod, axis=axis, keepdims=keepdims)
+        return self._call(np.prod, axis=axis, keepdims=keepdims, **options)
 
-    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Self:
+    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False, **options: Any) -> Self:
         """Return the variance over `axis` (all by default), as `np.var`."""
-        return self._call(np.var, axis=axis, ddof=ddof, keepdims=keepdims)
+        return self._call(np.var, axis=axis, ddof=ddof, keepdims=keepdims, **options)
 
-    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Self:
+    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False, **options: Any) -> Self:
         """Return the standard deviation over `axis` (all by default), as `np.std`."""
-        return self._call(np.std, axis=axis, ddof=ddof, keepdims=keepdims)
+        return self._call(np.std, axis=axis, ddof=ddof, keepdims=keepdims, **options)
 
     def cumsum(self, axis: Any = None) -> Self:
         """Return the running sums along `axis` (of all entries by default), as `np.cumsum`."""
@@ -76,13 +76,13 @@ class ArrayMethods(Traced):
         """Pick entries by their numbers, as `np.take`."""
         return self._call(np.take, indices, axis, mode=mode)
 
-    def argsort(self, axis: Any = -1, kind: Any = None) -> Self:
+    def argsort(self, axis: Any = -1, kind: Any = None, **options: Any) -> Self:
         """Return the order that sorts, as `np.argsort`; no gradient flows."""
-        return self._call(np.argsort, axis, kind)
+        return self._call(np.argsort, axis, kind, **options)
 
-    def searchsorted(self, v: Any, side: str = "left") -> Self:
+    def searchsorted(self, v: Any, side: str = "left", sorter: Any = None) -> Self:
         """Return where `v` would be inserted, as `np.searchsorted`; no gradient flows."""
-        return self._call(np.searchsorted, v, side)
+        return self._call(np.searchsorted, v, side, sorter)
 
     def nonzero(self) -> tuple[Self, ...]:
         """Return the positions of the entries that are not 0, as `np.nonzero`; no gradient flows."""
@@ -97,21 +97,21 @@ class ArrayMethods(Traced):
         """Return a Tensor with entries of its own, through which gradients flow."""
         return self._call(np.copy)
 
-    def argmax(self, axis: Any = None) -> Self:
+    def argmax(self, axis: Any = None, keepdims: bool = False) -> Self:
         """Return the position of the largest entry, as `np.argmax`; no gradient flows."""
-        return self._call(np.argmax, axis=axis)
+        return self._call(np.argmax, axis=axis, keepdims=keepdims)
 
-    def argmin(self, axis: Any = None) -> Self:
+    def argmin(self, axis: Any = None, keepdims: bool = False) -> Self:
         """Return the position of the smallest entry, as `np.argmin`; no gradient flows."""
-        return self._call(np.argmin, axis=axis)
+        return self._call(np.argmin, axis=axis, keepdims=keepdims)
 
-    def all(self, axis: Any = None, keepdims: bool = False) -> Self:
+    def all(self, axis: Any = None, keepdims: bool = False, **options: Any) -> Self:
         """Test whether all entries along `axis` are true, as `np.all`."""
-        return self._call(np.all, axis=axis, keepdims=keepdims)
+        return self._call(np.all, axis=axis, keepdims=keepdims, **options)
 
-    def any(self, axis: Any = None, keepdims: bool = False) -> Self:
+    def any(self, axis: Any = None, keepdims: bool = False, **options: Any) -> Self:
         """Test whether any entry along `axis` is true, as `np.any`."""
-        return self._call(np.any, axis=axis, keepdims=keepdims)
+        return self._call(np.any, axis=axis, keepdims=keepdims, **options)
 
     def clip(self, min: Any = None, max: Any = None) -> Self:  # noqa: A002 - NumPy's names
         """Limit the entries to ``[min, max]``, as `np.clip`."""
@@ -129,8 +129,8 @@ class ArrayMethods(Traced):
         """Remove axes of length 1, as `np.squeeze`."""
         return self._call(np.squeeze, axis=axis)
 
-    def ravel(self) -> Self:
+    def ravel(self, order: str = "C") -> Self:
         """Return the entries in one axis, as `np.ravel`."""
-        return self._call(np.ravel)
+        return self._call(np.ravel, order)
 
     flatten = ravel

@@ -391,17 +391,21 @@ class Tensor(ArrayMethods):
         """The Tensor with its axes in reverse order."""
         return apply(_TRANSPOSE, (self,))
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def sum(self, axis: Any = None, keepdims: bool = False, **options: Any) -> Tensor:
         """Sum over `axis` (all by default), as `np.sum`."""
+        if options:
+            return _call(np.sum, self, axis=axis, keepdims=keepdims, **options)
         return apply(_SUM, (self,), {"axis": axis, "keepdims": keepdims})
 
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def mean(self, axis: Any = None, keepdims: bool = False, **options: Any) -> Tensor:
         """Average over `axis` (all by default), as `np.mean`."""
+        if options:
+            return _call(np.mean, self, axis=axis, keepdims=keepdims, **options)
         return apply(_MEAN, (self,), {"axis": axis, "keepdims": keepdims})
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Any, order: str = "C") -> Tensor:
         """Give the entries a new shape, as `np.reshape`; one length may be -1."""
-        return apply(_RESHAPE, (self, shape[0] if len(shape) == 1 else shape))
+        return apply(_RESHAPE, (self, shape[0] if len(shape) == 1 else shape, *([order] if order != "C" else ())))
 
     def transpose(self, *axes: Any) -> Tensor:
         """Permute the axes, as `np.transpose`; reverse them without arguments."""

@@ -202,13 +202,31 @@ def _positions(argnums: Any, args: tuple[Any, ...]) -> list[int]:
     return found
 
 
+def _apart(found: dict[Any, Any], upstream: Tensor) -> dict[Any, Any]:
+    """Copy the gradients that share memory with the upstream gradient or with each other."""
+    seen = {id(_owner(upstream))}
+    for node, g in found.items():
+        if id(_owner(g)) in seen:
+            found[node] = np.copy(g)
+        seen.add(id(_owner(g)))
+    return found
+
+
+def _owner(g: Any) -> Any:
+    """The array that holds the entries of a Tensor, or of an array."""
+    array = g.data if isinstance(g, Tensor) else g
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return array
+
+
 def walk_back(y: Tensor, g: Any, nodes: set[Any], *, create_graph: bool, retain: bool) -> dict[Any, Any]:
     """The gradients of <g, y> at `nodes`: arrays, or Tensors that are recorded themselves."""
     upstream = upstream_for(y, g)
     if create_graph or records_everything():
         upstream = g if isinstance(g, Tensor) and g.dtype == y.dtype else _wrap(upstream, None)
         with recording(with_gradients() if create_graph else False):
-            return walk(y._node, upstream, release=False, targets=nodes, wrap=_wrap)
+            return _apart(walk(y._node, upstream, release=False, targets=nodes, wrap=_wrap), upstream)
     return walk(y._node, upstream, release=not retain, targets=nodes)
 
 

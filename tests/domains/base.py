@@ -8,11 +8,10 @@ all domains, and that file fails for a row without a domain and for a domain wit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import hypothesis.extra.numpy as hnp
 import numpy as np
 from hypothesis import strategies as st
 
@@ -48,42 +47,53 @@ def relayout(array: np.ndarray, layout: str) -> np.ndarray:
 
 
 class Draw:
-    """What a domain draws with: shapes and options from Hypothesis, values from a seeded generator."""
+    """What a domain draws with.
+
+    Hypothesis gives the seed only: what it builds up piece by piece is often empty, or a case once
+    more, and a law learns nothing from either.
+    """
 
     def __init__(self, data: st.DataObject) -> None:
-        self.draw = data.draw
         self.rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), label="seed"))
 
+    def integer(self, low: int, high: int) -> int:
+        """A whole number, `low` and `high` among them."""
+        return int(self.rng.integers(low, high + 1))
+
     def pick(self, *options: Any) -> Any:
-        return self.draw(st.sampled_from(options))
+        return options[self.integer(0, len(options) - 1)]
+
+    def seldom(self) -> bool:
+        return self.integer(1, 4) == 1
+
+    def permuted(self, items: Sequence[Any]) -> list[Any]:
+        return [items[i] for i in self.rng.permutation(len(items))]
+
+    def side(self, least: int = 0, most: int = 4) -> int:
+        """The length of an axis, seldom 0 or 1."""
+        return self.integer(least, most) if self.seldom() else self.integer(min(2, most), most)
 
     def shape(self, min_dims: int = 0, max_dims: int = 3, min_side: int = 0) -> tuple[int, ...]:
-        plain = [s for s in ((3,), (2, 3), (4, 2), (2, 3, 4), (4, 2, 3)) if min_dims <= len(s) <= max_dims]
-        options: list[Any] = [
-            st.sampled_from(plain),  # no two axes alike
-            hnp.array_shapes(min_dims=max(min_dims, 1), max_dims=max_dims, min_side=min_side, max_side=4),
-        ]
-        return self.draw(st.one_of(options if min_dims else [st.just(()), *options]))
+        known = [s for s in ((3,), (2, 3), (4, 2), (2, 3, 4), (4, 2, 3)) if min_dims <= len(s) <= max_dims]
+        if known and self.pick(True, False):
+            return self.pick(*known)  # no two axes alike
+        return tuple(self.side(min_side) for _ in range(self.integer(min_dims, max_dims)))
 
     def shapes(self, count: int, min_side: int = 0) -> tuple[tuple[int, ...], ...]:
-        return self.draw(
-            hnp.mutually_broadcastable_shapes(num_shapes=count, max_dims=3, min_side=min_side, max_side=4)
-        ).input_shapes
+        """Shapes that broadcast with each other."""
+        whole = self.shape(min_side=min_side)
+        cuts = [self.pick(0, 0, self.integer(0, len(whole))) for _ in range(count)]
+        return tuple(tuple(1 if self.seldom() else n for n in whole[cut:]) for cut in cuts)
 
     def axis(self, ndim: int, *, none: bool = True, several: bool = True) -> Any:
         """An axis, negative or not, a tuple of axes, or None."""
-        options: list[Any] = [st.none()] if none else []
-        if ndim:
-            options += [st.integers(-ndim, ndim - 1), st.sampled_from([ndim - 1, -ndim, ndim // 2])]
-        if several:
-            options.append(
-                st.lists(st.integers(0, ndim - 1), unique=True, max_size=ndim).map(
-                    lambda axes: tuple(a - ndim if a % 2 else a for a in axes)
-                )
-                if ndim
-                else st.just(())
-            )
-        return self.draw(st.one_of(options), label="axis")
+        kinds = ["none"] * none + ["one"] * 3 * (ndim > 0) + ["several"] * several
+        kind = self.pick(*kinds)
+        if kind == "none":
+            return None
+        if kind == "one":
+            return self.pick(self.integer(-ndim, ndim - 1), self.integer(ndim // 2, ndim - 1))
+        return tuple(i - ndim * self.pick(0, 1) for i in self.permuted(range(ndim))[: self.integer(0, ndim)])
 
     def values(
         self, shape: tuple[int, ...], low: float = -2.0, high: float = 2.0, *, layouts: Any = LAYOUTS
@@ -96,6 +106,16 @@ class Draw:
         grid = self.rng.permutation(n + 6)[:n] - (n + 6) // 2
         values = 0.25 * (grid + 0.5 + shift) + self.rng.uniform(-0.02, 0.02, n)
         return relayout(values.reshape(shape), self.pick("C", "F", "reversed", "strided"))
+
+
+def beside_lists(d: Draw, case: Case) -> Case:
+    """A call of two arrays, sometimes with one of them given as nested lists."""
+    k = d.pick(0, 1)
+    if not d.seldom() or not case.arrays[k].size:
+        return case
+    lists = case.arrays[k].tolist()
+    call = (lambda x: case.call(lists, x)) if k == 0 else (lambda x: case.call(x, lists))
+    return Case(call, [case.arrays[1 - k]], case.complex_safe, case.long_double, widens=True)
 
 
 Domain = Callable[[Draw], Case]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from domains.base import Case, Draw, domain
+from domains.base import LAYOUTS, Case, Draw, domain, relayout
 from tinygrad_nn.derivatives import elementwise
 from tinygrad_nn.derivatives.table import TABLE
 
@@ -121,7 +122,8 @@ def nan_to_num(d: Draw, function: Callable[..., Any]) -> Case:
 @domain(np.hypot, elementwise.length, np.arctan2)
 def plane(d: Draw, function: Callable[..., Any]) -> Case:
     first, second = d.shapes(2)
-    return Case(function, [d.values(first, 0.3, 2), d.values(second, -2, -0.3)], complex_safe=False)
+    arrays = [d.values(first, 0.3, 2), d.values(second, -2, -0.3)]
+    return Case(function, arrays, complex_safe=function is elementwise.length)
 
 
 @domain(np.power)
@@ -151,7 +153,9 @@ def choice(d: Draw, function: Callable[..., Any]) -> Case:
 def keep_zero(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape()
     g = np.where(d.rng.random(shape) < 0.3, 0, d.rng.standard_normal(shape))
-    return Case(lambda part: function(part, g), [d.values(shape)])
+    g = relayout(g, d.pick(*LAYOUTS))
+    holes = np.where((g == 0) & (d.rng.random(shape) < 0.5), np.nan, 0)
+    return Case(lambda part: function(part + holes.astype(part.dtype), g), [d.values(shape)], complex_safe=False)
 
 
 @domain(np.where)
@@ -161,10 +165,14 @@ def where(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(lambda a, b: function(mask, a, b), [d.values(first), d.values(second)])
 
 
+NEWER_CLIP = ("min and max", "min", "max") if "max" in inspect.signature(np.clip).parameters else ()  # NumPy 2.1
+
+
 @domain(np.clip)
 def clip(d: Draw, function: Callable[..., Any]) -> Case:
     x, low, high = d.shapes(3)
-    form = d.pick("both", "arrays", "low", "high", "keyword", "method")
+    form = d.pick("both", "arrays", "low", "high", "keywords", "high keyword", "low keyword", "method", *NEWER_CLIP)
+    form = d.pick(form, "low array", "high array")
     if form == "arrays":
         # distinct grids: no entry lies on a bound
         return Case(
@@ -174,11 +182,18 @@ def clip(d: Draw, function: Callable[..., Any]) -> Case:
     calls = {
         "both": lambda a: function(a, -0.75, 0.75),
         "low": lambda a: function(a, -0.75, None),
+        "low array": lambda a, low: function(a, low, None),
+        "high array": lambda a, high: function(a, None, high),
         "high": lambda a: function(a, None, 0.75),
-        "keyword": lambda a: function(a, a_min=None, a_max=0.75),
+        "keywords": lambda a: function(a, a_min=None, a_max=0.75),
+        "high keyword": lambda a: function(a, -0.75, a_max=0.75),
+        "low keyword": lambda a: function(a, a_max=None, a_min=-0.75),
+        "min and max": lambda a: function(a, max=0.75, min=-0.75),
+        "min": lambda a: function(a, min=-0.75),
+        "max": lambda a: function(a, max=0.75),
         "method": lambda a: a.clip(-0.75, 0.75),
     }
-    return Case(calls[form], [d.spread(x)])
+    return Case(calls[form], [d.spread(x), *([d.spread(low, 1 / 3)] if form.endswith("array") else [])])
 
 
 # Rows without a derivative: positions, masks, constants
@@ -193,6 +208,22 @@ def without_gradient(d: Draw, function: Any) -> Case:
     if function.__name__.startswith(("bitwise", "invert")):
         return Case(lambda *xs: function(*(x > 0 for x in xs)), arrays)
     return Case(function, arrays)
+
+
+@domain(np.isclose, np.allclose)
+def close(d: Draw, function: Callable[..., Any]) -> Case:
+    first, second = d.shapes(2)
+    options = d.pick({}, {"rtol": 0.3}, {"atol": 0.3}, {"equal_nan": True})
+    left, right = d.pick((0.0, 0.0), (0.0, np.nan), (np.nan, np.nan))
+    a, b = np.round(d.values(first)), np.round(d.values(second))
+    return Case(lambda x, y: function(x + left, y + right, **options), [a, b])
+
+
+@domain(np.array_equal)
+def array_equal(d: Draw, function: Callable[..., Any]) -> Case:
+    x, hole, options = np.round(d.values(d.shape())), d.pick(0.0, np.nan), d.pick({}, {"equal_nan": True})
+    y = d.pick(x, x + 1, np.round(d.values(d.shape())))
+    return Case(lambda a, b: function(a + hole, b + hole, **options), [x, y])
 
 
 @domain(np.round, np.around)

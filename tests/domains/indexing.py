@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
 from domains.base import Case, Draw, domain
 from tinygrad_nn.derivatives import indexing, random
@@ -190,7 +189,7 @@ def fold(d: Draw, function: Callable[..., Any]) -> Case:
 
 @domain(np.convolve, np.correlate)
 def convolve(d: Draw, function: Callable[..., Any]) -> Case:
-    n, m = d.draw(st.integers(1, 6)), d.draw(st.integers(1, 6))
+    n, m = d.integer(1, 6), d.integer(1, 6)
     mode = d.pick("full", "same", "valid")
     form = d.pick("any", "default", "shorter", "list")
     if form == "default":

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
 from domains.base import Case, Draw, domain
 from tinygrad_nn.derivatives import reductions
@@ -30,14 +29,9 @@ def sieve(d: Draw, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(sum(np.indices(shape), d.rng.integers(3)) % 3 != 1) if shape else np.asarray(True)
 
 
-def seldom(d: Draw) -> bool:
-    """Whether to leave every option at its default this time."""
-    return d.pick(False, False, False, True)
-
-
 @domain(np.sum, np.mean)
 def reduction(d: Draw, function: Callable[..., Any]) -> Case:
-    if seldom(d):
+    if d.seldom():
         return Case(function, [d.values(d.shape(min_side=int(function is np.mean)))])
     if d.pick(False, False, True):  # one axis of several, each of another length
         shape, axis = (3, 4, 2), d.pick(0, 1, 2, -1, -2, -3)
@@ -71,9 +65,9 @@ def reduction(d: Draw, function: Callable[..., Any]) -> Case:
 def extremum(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
     axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)}
-    if seldom(d):
+    if d.seldom():
         return Case(function, [d.spread(shape)])
-    if seldom(d):
+    if d.seldom():
         return Case(lambda x: function(x, axis), [d.spread(shape)])
     far = 1e4 if function in (np.min, np.amin) else -1e4
     options |= d.pick(
@@ -86,7 +80,7 @@ def extremum(d: Draw, function: Callable[..., Any]) -> Case:
 def ptp(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
     axis, keepdims = d.axis(len(shape)), d.pick(False, True)
-    if seldom(d):
+    if d.seldom():
         return Case(function, [d.spread(shape)])
     return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.spread(shape)])
 
@@ -106,7 +100,7 @@ def with_zeros(d: Draw, shape: tuple[int, ...]) -> np.ndarray:
 def prod(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape()
     axis, options = d.axis(len(shape)), {"keepdims": d.pick(False, True)}
-    if seldom(d):
+    if d.seldom():
         return Case(function, [with_zeros(d, shape)], complex_safe=function is np.prod)
     if function is np.nanprod and d.pick(True, False):
         holes = holes_in(d, shape)
@@ -120,7 +114,7 @@ def prod(d: Draw, function: Callable[..., Any]) -> Case:
 @domain(reductions.product, reductions.running_product)
 def along_one_axis(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=1)
-    axis = d.draw(st.integers(0, len(shape) - 1))
+    axis = d.integer(0, len(shape) - 1)
     return Case(lambda x: function(x, axis), [with_zeros(d, shape)])
 
 
@@ -140,7 +134,7 @@ if hasattr(np, "cumulative_sum"):
         shape = d.shape(min_dims=1)
         axis = d.axis(len(shape), several=False) if len(shape) == 1 else d.axis(len(shape), none=False, several=False)
         include = d.pick(False, True)
-        if seldom(d):
+        if d.seldom():
             return Case(function, [with_zeros(d, shape[:1])])
         return Case(lambda x: function(x, axis=axis, include_initial=include), [with_zeros(d, shape)])
 
@@ -152,15 +146,15 @@ def root(d: Draw, function: Callable[..., Any]) -> Case:
 
 @domain(np.var, np.std, np.nanvar, np.nanstd)
 def spread(d: Draw, function: Callable[..., Any]) -> Case:
-    shape = d.draw(st.sampled_from([(4,), (3, 4), (2, 3, 4), (4, 3, 3)]))
+    shape = d.pick((4,), (3, 4), (2, 3, 4), (4, 3, 3))
     axis = d.pick(None, -1, 1 % len(shape), tuple(range(len(shape))))
     options = {"keepdims": d.pick(False, True)} | d.pick({}, {"ddof": 1}, {"correction": 1}, {"ddof": 0.5})
-    if seldom(d):
+    if d.seldom():
         return Case(function, [d.spread(shape)], complex_safe=False)
-    if seldom(d) and function in (np.nanvar, np.nanstd):
+    if d.seldom() and function in (np.nanvar, np.nanstd):
         holes = np.where(np.arange(shape[-1]) == 1, np.nan, 0)
         return Case(lambda x: function(x + holes.astype(x.dtype), -1), [d.spread(shape)], complex_safe=False)
-    if seldom(d):  # one axis of several, of another length than the others
+    if d.seldom():  # one axis of several, of another length than the others
         axis = d.pick(0, 1, -2, -3)
         return Case(lambda x: function(x, axis=axis, **options), [d.spread((3, 4, 2))], complex_safe=False)
     if d.pick(True, False):
@@ -169,7 +163,7 @@ def spread(d: Draw, function: Callable[..., Any]) -> Case:
         if axis == ():
             axis = None
     elif d.pick(True, False):
-        axis = tuple(d.draw(st.permutations(range(-len(shape), 0))))[:2] if len(shape) > 1 else -1
+        axis = tuple(d.permuted(range(-len(shape), 0)))[:2] if len(shape) > 1 else -1
     elif len(shape) > 1:
         axis = -2
     if d.pick(False, True) and function in (np.var, np.std) and "where" not in options:
@@ -219,7 +213,7 @@ def median(d: Draw, function: Callable[..., Any]) -> Case:
     axis, keepdims = d.axis(len(shape)), d.pick(False, True)
     if axis == ():
         axis = None
-    if seldom(d):
+    if d.seldom():
         return Case(function, [d.spread(shape)], complex_safe=False)
     return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.spread(shape)], complex_safe=False)
 
@@ -233,7 +227,7 @@ def without_nan(d: Draw, function: Callable[..., Any]) -> Case:
         options |= d.pick({}, {"initial": 1.5})
     if function in (np.nanmax, np.nanmin):
         options |= d.pick({}, {"initial": -1e4 if function is np.nanmax else 1e4})
-    if seldom(d):
+    if d.seldom():
         axis, options = None, {}
     if "initial" in options or function in (np.nansum, np.nanmean):
         options |= d.pick({}, {"where": sieve(d, shape)})
@@ -254,7 +248,7 @@ def without_nan(d: Draw, function: Callable[..., Any]) -> Case:
 def position(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
     axis, keepdims = d.axis(len(shape), several=False), d.pick(False, True)
-    if seldom(d):
+    if d.seldom():
         return Case(function, [d.values(shape)])
     return Case(lambda x: function(x, axis=axis, keepdims=keepdims), [d.values(shape)])
 
@@ -263,7 +257,7 @@ def position(d: Draw, function: Callable[..., Any]) -> Case:
 def predicate(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
     axis, keepdims = d.axis(len(shape)), d.pick(False, True)
-    if seldom(d):
+    if d.seldom():
         return Case(lambda x: function(x > 0), [d.values(shape)])
     if function is not np.count_nonzero and d.pick(True, False):
         where, most = sieve(d, shape), d.pick(0, 1.5, -1.5)

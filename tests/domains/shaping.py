@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
 from domains.base import Case, Draw, domain
 from tinygrad_nn.derivatives import shaping
@@ -65,14 +64,14 @@ def roll(d: Draw, function: Callable[..., Any]) -> Case:
     if d.pick(False, False, True):
         shift, axis = d.pick(((1, -2), (0, -1)), ((2, 1), -1), (1, (0, -1)))
     else:
-        shift = d.draw(st.integers(-5, 5))
+        shift = d.integer(-5, 5)
     return Case(lambda x: function(x, shift, axis), [d.values(shape)])
 
 
 @domain(np.rot90)
 def rot90(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=2)
-    k, axes = d.draw(st.integers(-3, 5)), d.pick((0, 1), (1, 0), (-1, 0))
+    k, axes = d.integer(-3, 5), d.pick((0, 1), (1, 0), (-1, 0))
     if d.pick(False, False, True):
         return Case(function, [d.values(shape)])
     return Case(lambda x: function(x, k, axes), [d.values(shape)])
@@ -126,7 +125,7 @@ def pad_constant(d: Draw, function: Callable[..., Any]) -> Case:
 
 @domain(np.vstack, np.hstack, np.dstack, np.column_stack)
 def joined(d: Draw, function: Callable[..., Any]) -> Case:
-    n = d.draw(st.integers(1, 3))
+    n = d.integer(1, 3)
     shapes = d.pick([(n,), (n,)], [(n, 2), (n, 2), (n, 2)], [(n,)])
     if d.pick(False, False, True):
         return Case(lambda x: function([x, [0.5] * n]), [d.values((n,))], widens=True)
@@ -202,7 +201,7 @@ def full_like(d: Draw, function: Callable[..., Any]) -> Case:
 @domain(np.transpose)
 def transpose(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape()
-    axes = d.draw(st.one_of(st.none(), st.permutations(range(len(shape)))))
+    axes = d.pick(None, d.permuted(range(len(shape))))
     if axes is not None:
         axes = tuple(a - len(shape) if a % 2 else a for a in axes)
     return Case(lambda x: function(x, axes), [d.values(shape)])
@@ -257,7 +256,7 @@ def cast(d: Draw, function: Callable[..., Any]) -> Case:
 def concatenate(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=1)
     axis = d.axis(len(shape), several=False)
-    lengths = d.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
+    lengths = [d.side(most=3) for _ in range(d.integer(1, 4))]
     shapes = [
         (*shape[: axis % len(shape)], n, *shape[axis % len(shape) + 1 :]) if axis is not None else (n,) for n in lengths
     ]
@@ -269,8 +268,8 @@ def concatenate(d: Draw, function: Callable[..., Any]) -> Case:
 @domain(np.stack)
 def stack(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape()
-    axis = d.draw(st.integers(-len(shape) - 1, len(shape)))
-    count = d.draw(st.integers(1, 3))
+    axis = d.integer(-len(shape) - 1, len(shape))
+    count = d.integer(1, 3)
     if d.pick(False, False, True):
         return Case(lambda *arrays: function(list(arrays)), [d.values(shape) for _ in range(count)])
     return Case(lambda *arrays: function(list(arrays), axis), [d.values(shape) for _ in range(count)])

@@ -215,7 +215,7 @@ def _svd_hermitian(a: Any) -> Any:
     """The decomposition that NumPy makes of the one by eigenvalues: sorted, with the signs in V."""
     w, v = np.linalg.eigh(a)
     order = np.argsort(np.abs(w), axis=-1)[..., ::-1]
-    signs = np.take_along_axis(np.where(w < 0, -1, 1).astype(a.dtype), order, axis=-1)
+    signs = np.take_along_axis(np.where(np.signbit(w), -1, 1).astype(a.dtype), order, axis=-1)
     values = np.take_along_axis(np.abs(w), order, axis=-1)
     u = np.take_along_axis(v, order[..., None, :], axis=-1)
     result = type(np.linalg.svd(np.eye(1)))

@@ -49,20 +49,15 @@ for _ufunc in (np.absolute, np.fabs):
 
 def _steepness(a: Any, b: Any, power: Callable[..., Any]) -> Any:
     """Return b a^(b-1); as b a^b / a where b - 1 may be rounded: that error, times log a, would show."""
-    if isinstance(b, (int, float, np.floating)):
-        if b == 0:
-            return 0
-        if b >= 0.5 or b % 1 == 0:
-            return b * power(a, b - 1)
+    if isinstance(b, (int, float, np.floating)) and b % 1 == 0:
+        return b * power(a, b - 1) if b else 0
     split = (b < 0.5) & (a != 0)
-    # where b is 0 the result is the constant 1, whatever a is: without the mask 0 * 0**-1 is NaN
-    constant = b == 0
-    slope = b * power(a, np.where(split | constant, b, b - 1)) / np.where(split, a, 1)
-    return np.where(constant, 0, slope)
+    slope = b * power(a, np.where(split, b, b - 1)) / np.where(split, a, 1)
+    return np.where(b == 0, 0, slope)  # the result is the constant 1 there, and 0 * 0**-1 NaN
 
 
 def _power_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
-    if isinstance(b, (int, float)) and a.dtype.kind == "f":
+    if isinstance(b, (int, float)):
         b = a.dtype.type(b)  # as the forward reads it: 1.7 - 1 is not 0.7 in float32
     return g * _steepness(a, b, operator.pow)
 
@@ -125,11 +120,12 @@ def _length(a: Any, b: Any) -> Any:
 
 
 _hypot_rules = (
-    lambda g, y, a, _b: g * (a / np.where(y == 0, 1, y)),
-    lambda g, y, _a, b: g * (b / np.where(y == 0, 1, y)),
+    lambda g, y, a, _b: g * (a / np.where(y == 0, np.inf, y)),
+    lambda g, y, _a, b: g * (b / np.where(y == 0, np.inf, y)),
 )
-length = own(_length, *_hypot_rules, name="length", broadcasts=True, selects=True, note="0 at (0, 0)")
-elementwise(np.hypot, *_hypot_rules, selects=True, note="0 at (0, 0)")
+_at_zero = "0 at (0, 0), at every order (for its square, which is smooth there, write a * a + b * b)"
+length = own(_length, *_hypot_rules, name="length", broadcasts=True, selects=True, note=_at_zero)
+elementwise(np.hypot, *_hypot_rules, selects=True, note=_at_zero)
 elementwise(np.arctan, lambda g, _y, x: g / length(x, 1) / length(x, 1))
 elementwise(
     np.arctan2,
@@ -259,9 +255,7 @@ def _keep_zero(part: Any, g: Any) -> Any:
 keep_zero = own(
     _keep_zero,
     lambda h, _y, part, g: np.where(np.isnan(part) & (g == 0), 0, h),
-    None,
     name="keep_zero",
-    broadcasts=True,
     selects=True,
 )
 
@@ -329,26 +323,23 @@ def _bind_clip(x: Any, *bounds: Any, **named: Any) -> tuple[tuple[Any, ...], dic
     return (x, *bounds, *[None] * (2 - len(bounds))), named
 
 
-def _above(x: Any, low: Any) -> Any:
-    return x if low is None else np.maximum(x, low)
-
-
-def _below_high(g: Any, x: Any, low: Any, high: Any) -> Any:
-    """The gradient that passes minimum(., high) on its way to maximum(x, low)."""
-    return g if high is None else _share(g, _above(x, low) < high, _above(x, low) == high)
+def _below(g: Any, a: Any, high: Any) -> Any:
+    """The part of `g` that passes minimum(a, high) on its way to `a`."""
+    return g if high is None else _share(g, a < high, a == high)
 
 
 def _clip_x(g: Any, _y: Any, x: Any, low: Any, high: Any) -> Any:
-    g = _below_high(g, x, low, high)
+    g = _below(g, x, high)
     return g if low is None else _share(g, x > low, x == low)
 
 
 def _clip_low(g: Any, _y: Any, x: Any, low: Any, high: Any) -> Any:
-    return _share(_below_high(g, x, low, high), low > x, x == low)
+    return _share(_below(g, low, high), low > x, x == low)
 
 
 def _clip_high(g: Any, _y: Any, x: Any, low: Any, high: Any) -> Any:
-    return _share(g, high < _above(x, low), _above(x, low) == high)
+    above = x if low is None else np.maximum(x, low)
+    return _share(g, high < above, above == high)
 
 
 choice(
@@ -387,6 +378,8 @@ for _ufunc in (*_STEPS, *_PREDICATES):
     elementwise(_ufunc, None, note="no gradient flows")
 for _ufunc in (*_COMPARISONS, *_LOGIC, np.floor_divide):
     elementwise(_ufunc, None, None, note="no gradient flows")
+for _compare in (np.isclose, np.allclose, np.array_equal):
+    numpy_row(_compare, None, None, note="no gradient flows")
 for _round in (np.round, np.around):
     numpy_row(_round, None, note="no gradient flows")
 numpy_row(np.fix, None, kernel=lambda x, /: np.trunc(x), note="no gradient flows")

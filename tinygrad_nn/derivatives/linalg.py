@@ -29,11 +29,9 @@ def _placed(rule: Callable[..., Any], k: int, axes: Sequence[Any], g: Any, *arra
     places = [(p,) if hasattr(p, "__index__") else tuple(p) for p in axes]
     moved = []
     for i, x in enumerate(arrays):
-        # of the argument itself the rule reads the shape only
-        values = np.broadcast_to(np.zeros((), x.dtype), x.shape) if i == k else x
+        values = np.empty(x.shape) if i == k else x  # of the argument itself the rule reads the shape only
         moved.append(np.moveaxis(values, places[i], range(-len(places[i]), 0)))
-    if len(places) > 2:
-        g = np.moveaxis(g, places[2], range(-len(places[2]), 0))
+    g = np.moveaxis(g, places[2], range(-len(places[2]), 0))
     return np.moveaxis(rule(g, None, *moved), range(-len(places[k]), 0), places[k])
 
 
@@ -43,7 +41,7 @@ def _matmul_a(g: Any, _y: Any, _a: Any, b: Any, *, axes: Any = None) -> Any:
     if b.ndim == _a.ndim == 2:
         return np.dot(g, b.T)  # for matrices the same as matmul, and faster where one side is 1
     if b.ndim == 1:
-        return unbroadcast(g[..., None] * b, _a.shape)
+        return g[..., None] * b
     if _a.ndim == 1:
         return unbroadcast((g[..., None, :] * b).sum(axis=-1), _a.shape)
     return unbroadcast(np.matmul(g, np.swapaxes(b, -1, -2)), _a.shape)
@@ -55,7 +53,7 @@ def _matmul_b(g: Any, _y: Any, a: Any, _b: Any, *, axes: Any = None) -> Any:
     if a.ndim == _b.ndim == 2:
         return np.dot(a.T, g)
     if a.ndim == 1:
-        return unbroadcast(a[:, None] * g[..., None, :] if _b.ndim > 1 else a * g, _b.shape)
+        return a[:, None] * g[..., None, :] if _b.ndim > 1 else a * g
     if _b.ndim == 1:
         return unbroadcast(a * g[..., None], _b.shape)
     return unbroadcast(np.matmul(np.swapaxes(a, -1, -2), g), _b.shape)
@@ -66,9 +64,9 @@ numpy_row(np.matmul, _matmul_a, _matmul_b)
 
 def _vecdot_part(g: Any, other: Any, axis: int, axes: Any, k: int, shape: tuple[int, ...], *, keepdims: bool) -> Any:
     """The gradient g * other of one vector of an inner product, put where the vectors lie."""
-    places = [operator.index(p if hasattr(p, "__index__") else p[0]) for p in axes or [axis, axis] if p != ()]
+    places = [int(i) for place in axes or [axis, axis, axis] for i in np.ravel(place)]
     if keepdims:
-        g = np.squeeze(g, (places[2:] or places)[0])
+        g = np.squeeze(g, places[2])
     part = g[..., None] * np.moveaxis(other, places[1 - k], -1)
     own = list(shape)
     own.append(own.pop(places[k]))
@@ -188,7 +186,7 @@ def _bind_einsum(*operands: Any, **named: Any) -> tuple[tuple[Any, ...], dict[st
             subscripts += "->" + "".join("..." if s is Ellipsis else _LETTERS[s] for s in operands[-1])
     if "->" not in subscripts:
         once = sorted(c for c in set(subscripts) - {",", "."} if subscripts.count(c) == 1)
-        subscripts += "->" + "..." * ("..." in subscripts) + "".join(once)
+        subscripts += "->..." + "".join(once)
     return (subscripts, *arrays), named
 
 
@@ -198,7 +196,7 @@ def _labels(subscripts: str, ndims: list[int]) -> tuple[list[str], str, list[str
     terms = inputs.split(",")
     unused = [c for c in _LETTERS if c not in subscripts]
     widths = [ndim - len(t.replace("...", "")) for t, ndim in zip(terms, ndims, strict=True)]
-    most = max((w for t, w in zip(terms, widths, strict=True) if "..." in t), default=0)
+    most = max(widths)
     dots, unused = "".join(unused[:most]), unused[most:]
     terms = [t.replace("...", dots[most - w :]) for t, w in zip(terms, widths, strict=True)]
     return terms, output.replace("...", dots), unused
@@ -210,10 +208,7 @@ def _einsum(g: Any, _y: Any, k: int, subscripts: str, *operands: Any, optimize: 
     terms, output, unused = _labels(subscripts, [len(shape) for shape in shapes])
     factors = [g, *operands[:k], *operands[k + 1 :]]
     inputs = [output, *terms[:k], *terms[k + 1 :]]
-    sizes: dict[str, int] = {}
-    for term, factor in zip(inputs, factors, strict=True):
-        for c, n in zip(term, np.shape(factor), strict=True):
-            sizes[c] = n if sizes.get(c, 1) == 1 else sizes[c]
+    known = {pair for term, x in zip(inputs, factors, strict=True) for pair in zip(term, np.shape(x), strict=True)}
     target = ""
     for c, n in zip(terms[k], shapes[k], strict=True):
         if c in target:  # a diagonal: the gradient is 0 beside it
@@ -222,7 +217,7 @@ def _einsum(g: Any, _y: Any, k: int, subscripts: str, *operands: Any, optimize: 
             factors.append(np.eye(n, dtype=g.dtype))
             continue
         target += c
-        if c not in sizes or sizes[c] == 1 != n:  # summed, or met by an axis of length 1: the same all along
+        if (c, n) not in known:  # summed, or met by an axis of length 1: the same all along
             inputs.append(c)
             factors.append(np.ones(n, g.dtype))
     # a path that was made for the forward product does not fit this one
@@ -270,7 +265,7 @@ def _kron(a: Any, b: Any) -> Any:
 def _cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
     if axis is not None:
         axisa = axisb = axisc = axis
-    a, b = np.moveaxis(_as_array(a), axisa, -1), np.moveaxis(_as_array(b), axisb, -1)
+    a, b = np.moveaxis(a, axisa, -1), np.moveaxis(b, axisb, -1)
     if not {a.shape[-1], b.shape[-1]} <= {2, 3}:
         raise ShapeError(f"np.cross needs vectors of 2 or 3 entries, got {a.shape[-1]} and {b.shape[-1]}")
     # a vector in the plane has a third entry of 0
@@ -347,8 +342,8 @@ def _matrix_power(a: Any, n: Any) -> Any:
         return np.where(True, np.eye(a.shape[-1], dtype=a.dtype), a)  # constant, and in the graph all the same
     if n < 0:
         a, n = np.linalg.inv(a), -n
-    if n in (1, 3):  # as NumPy does
-        return +a if n == 1 else np.matmul(np.matmul(a, a), a)
+    if n == 1:
+        return +a
     result = None
     while n:
         if n % 2:

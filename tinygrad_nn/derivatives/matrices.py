@@ -79,20 +79,19 @@ def _norm_rule(
     keepdims: bool = False,
 ) -> Any:
     g, y = expand(g, x.shape, axis), expand(y, x.shape, axis)
-    safe = np.where(y == 0, 1, y)
+    size = np.where(y == 0, np.inf, y)
     if ord is None:
-        return g * (x / safe)
-    # (|x| / y)**(p - 1), and 0 where x or (for p < 0) y is
-    flat = (x == 0) | (y == 0)
-    ratio = np.where(flat, 1, np.abs(x) / safe)
-    return g * np.where(flat, 0, np.sign(x) * ratio ** (ord - 1))
+        return g * (x / size)
+    # 0 also where x or (for p < 0) y is 0
+    return g * np.where((x == 0) | (y == 0), 0, np.sign(x) * (np.abs(x) / size) ** (ord - 1))
 
 
 norm: Callable[..., Any] = own(
     _norm,
     _norm_rule,
     name="np.linalg.norm",
-    note="0 at the zero vector; for ord p other than 2 also for every entry that is 0",
+    note="0 at the zero vector, at every order (for norm(x)**2, which is smooth there, write np.sum(x * x)); "
+    "for ord p other than 2 also for every entry that is 0",
 )
 
 

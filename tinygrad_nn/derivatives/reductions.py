@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -58,9 +59,11 @@ def _mean(x: Any, axis: Axis = None, *, keepdims: bool = False, **rest: Any) -> 
 
 
 def _mean_rule(g: Any, _y: Any, _a: Any, axis: Axis = None, *, keepdims: bool = False, where: Any = True) -> Any:
+    if g.dtype == np.float16:
+        g = g.astype(np.float32)  # half precision counts to 65504 only
     if where is True:
         return expand(g / _count(_a.shape, axis), _a.shape, axis)
-    return _let_in(expand(g, _a.shape, axis) / _counted(_a.shape, axis, where), where)
+    return _let_in(expand(g, _a.shape, axis) / _counted(_a.shape, axis, where).astype(g.dtype), where)
 
 
 numpy_row(np.sum, _sum_rule, kernel=_sum)
@@ -79,7 +82,7 @@ def _extremum(
     return np.where(chosen, expand(g / ties, a.shape, axis), 0)
 
 
-for _function in (np.max, np.amax, np.min, np.amin):
+for _function in (np.max, np.amax, np.min, np.amin, np.nanmax, np.nanmin):
     numpy_row(_function, _extremum, selects=True, note="ties share the gradient equally")
 
 # Products
@@ -132,9 +135,8 @@ def _one_axis(a: Any, axis: Axis) -> tuple[Any, int]:
     if isinstance(axis, tuple):
         axes = sorted(i % a.ndim for i in axis)
         rest = [i for i in range(a.ndim) if i not in axes]
-        return a.transpose((*rest, *axes)).reshape(
-            (*(a.shape[i] for i in rest), -1 if a.size else _count(a.shape, axis))
-        ), len(rest)
+        shape = (*(a.shape[i] for i in rest), _count(a.shape, axis))
+        return a.transpose((*rest, *axes)).reshape(shape), len(rest)
     return a, normalize_axis_index(axis, a.ndim)
 
 
@@ -205,7 +207,7 @@ root: Callable[..., Any] = own(
     name="root",
     broadcasts=True,
     selects=True,
-    note="0 at 0",
+    note="0 at 0, at every order: the root in np.std (for std(x)**2, which is smooth there, write np.var(x))",
 )
 
 
@@ -235,8 +237,9 @@ def _var(
 
 
 @composition(np.std)
-def _std(a: Any, axis: Axis = None, **options: Any) -> Any:
-    return root(_var(a, axis, **options))
+@functools.wraps(_var)
+def _std(*args: Any, **options: Any) -> Any:
+    return root(_var(*args, **options))
 
 
 @composition(np.ptp)
@@ -306,30 +309,16 @@ def _present(a: Any, where: Any) -> Any:
     return ~np.isnan(a) & where
 
 
-def _nan_extremum(extremum: Callable[..., Any], worst: float) -> Callable[..., Any]:
-    def reduce(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = None, where: Any = True) -> Any:
-        y = extremum(
-            _without_nan(a, worst), axis, keepdims=keepdims, initial=worst if initial is None else initial, where=where
-        )
-        if initial is not None:
-            return y
-        return np.where(np.any(_present(a, where), axis, keepdims=keepdims), y, np.nan)
-
-    return reduce
-
-
-composition(np.nanmax)(_nan_extremum(np.max, -np.inf))
-composition(np.nanmin)(_nan_extremum(np.min, np.inf))
-
-
 @composition(np.nanvar)
+@functools.wraps(_var)
 def _nanvar(a: Any, axis: Axis = None, *, where: Any = True, **options: Any) -> Any:
     return _var(_without_nan(a, 0), axis, where=_present(a, where), **options)
 
 
 @composition(np.nanstd)
-def _nanstd(a: Any, axis: Axis = None, **options: Any) -> Any:
-    return root(_nanvar(a, axis, **options))
+@functools.wraps(_var)
+def _nanstd(*args: Any, **options: Any) -> Any:
+    return root(_nanvar(*args, **options))
 
 
 # Positions and predicates have no gradient
