@@ -277,16 +277,13 @@ class Tensor(ArrayMethods):
         return convert(self._array.item())
 
     def __float__(self) -> float:
-        number: float = self._number(float)
-        return number
+        return float(self._number(float))
 
     def __int__(self) -> int:
-        number: int = self._number(int)
-        return number
+        return int(self._number(int))
 
     def __complex__(self) -> complex:
-        number: complex = self._number(complex)
-        return number
+        return complex(self._number(complex))
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu" or self.ndim:

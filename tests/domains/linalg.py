@@ -550,7 +550,7 @@ def matrix_norm_case(d: Draw, call: Callable[..., Any], shape: tuple[int, ...], 
 @domain(np.linalg.norm)
 def linalg_norm(d: Draw, function: Callable[..., Any]) -> Case:
     keepdims = d.pick(False, True)
-    form = d.pick("all", "flat vector", "flat matrix", "vectors", "vectors", "matrices", "matrices")
+    form = d.pick("all", "flat vector", "flat matrix", "vectors", "vectors", *["matrices"] * 4)
     if form == "all":
         call = (lambda x: function(x, keepdims=True)) if keepdims else function
         return Case(call, [d.spread(d.shape(min_side=1))], complex_safe=False)
@@ -567,7 +567,7 @@ def linalg_norm(d: Draw, function: Callable[..., Any]) -> Case:
     order = d.pick(*MATRIX_ORDERS)
     if form == "flat matrix":
         return matrix_norm_case(d, lambda x: function(x, order, keepdims=keepdims), d.shape(2, 2, 1), order, (0, 1))
-    shape = d.pick(d.shape(2, 4, 1), (2, 1, 3))
+    shape = d.pick(d.shape(2, 4, 1), (2, 1, 3), (2, 4, 3), (2, 4, 3))
     axes = tuple(d.permuted(range(len(shape)))[:2])
     axes = (axes[0], axes[1] - d.pick(0, len(shape)))
     return matrix_norm_case(d, lambda x: function(x, ord=order, axis=axes, keepdims=keepdims), shape, order, axes)
