@@ -68,7 +68,8 @@ OTHER_COUNTS = {  # for the laws that find most
     "test_forward_equals_numpy": 40,
     "test_multi_dot_multiplies_in_the_cheapest_order": 60,
 }
-MOST_REPLAYS = 1000  # for one mutant
+MOST_REPLAYS = 1600  # for one mutant
+FEWER_AFTER = 1200  # of them
 PER_NEIGHBOUR = 40  # of them, for a row that is not among the nearest
 PATIENCE = 10  # a mutant that takes so many times as long as the table has an endless loop
 
@@ -94,7 +95,7 @@ class Mutant(Change):
         return f"tinygrad_nn/derivatives/{self.room}.py:{self.line}"
 
 
-UNTOUCHED_KEYWORDS = frozenset({"name", "note", "strict"})
+UNTOUCHED_KEYWORDS = frozenset({"name", "note", "public", "strict"})
 SYMMETRIC = {"max", "min", "length", "np.maximum", "np.minimum", "np.hypot", "np.multiply", "np.result_type"}
 """The order of what these take does not matter; nor does that of the axes that np.swapaxes exchanges."""
 AXES = {"axis", "axis1", "axis2", "axisa", "axisb", "axisc"}
@@ -595,7 +596,7 @@ class Court:
         found = 0
         for f in dict.fromkeys([*near[:1], None, *near]):
             mine = [e for e in self.book.of(f) if not codes or not codes.isdisjoint(e.codes)]
-            if found > MOST_REPLAYS // 3 and f is not None:
+            if found > FEWER_AFTER and f is not None:
                 mine = mine[:: max(1, len(mine) // PER_NEIGHBOUR)]
             found += len(mine)
             if mine:

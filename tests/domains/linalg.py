@@ -36,7 +36,7 @@ def with_axes(
     d: Draw, function: Callable[..., Any], shapes: tuple[tuple[int, ...], ...], cores: tuple[int, ...], **safe: Any
 ) -> Case:
     """A call of a ufunc whose last axes are multiplied, sometimes told by ``axes=`` that others are."""
-    if d.pick(True, False):
+    if d.pick(True, False, False):
         return Case(function, [d.values(shape) for shape in shapes], **safe)
     lead = len(np.broadcast_shapes(*(s[: len(s) - c] for s, c in zip(shapes, cores, strict=False))))
     moved = [elsewhere(d, shape, c) for shape, c in zip(shapes, cores, strict=False)]
