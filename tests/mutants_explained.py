@@ -82,6 +82,7 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             "the series is right as far as 2, and the terms from the 11th on are below the last digit",
             ["near = (u > -1) & (u < 2)", "for k in range(10, 0, -1)"],
         ),
+        ("np.fix", _NARROWS, ["numpy_row(np.fix, None, note='no gradient flows')"]),
         (
             "_steepness",
             _FAST,
