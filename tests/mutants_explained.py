@@ -130,7 +130,15 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ),
         ("Axis", "read by type checkers only", ["..."]),
         ("_count", "no number gets there", ["...axis > 0 else axis) if isinstance(axis, tuple) else (axis,))))"]),
-        ("_one_axis", "no number gets there", ["...axis > 0 else axis)))", "...axis > 0 else axis))), len(rest))"]),
+        (
+            "_one_axis",
+            "no number gets there",
+            [
+                "...axis > 0 else axis)))",
+                "...axis > 0 else axis))), len(rest))",
+                "shape = (*(a.shape[i] for i in rest), _count(a.shape, 0 if ...",
+            ],
+        ),
         ("_one_axis", _SAME, ["...for i in rest), _count(a.shape, axis))), len(rest))"]),
         ("_kept", "no number gets there", ["...axis > 0 else axis) if isinstance(axis, tuple) else (axis,))]..."]),
         (
@@ -206,6 +214,11 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ("np.all", _NARROWS, ["numpy_row(np.all, None)"]),
         ("np.any", _NARROWS, ["numpy_row(np.any, None)"]),
         ("np.count_nonzero", _NARROWS, ["numpy_row(np.count_nonzero, None)"]),
+        (
+            "root",
+            "one argument: there is no broadcast to undo",
+            ["root: ...name='root', selects=True, note=...", "root: ...broadcasts=False, ..."],
+        ),
     ],
     "shaping": [
         (
