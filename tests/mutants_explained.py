@@ -340,6 +340,7 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             ["a, axis = (a, axis)", "a, axis = (a.reshape(-1), 0) if a is None else (a, axis)"],
         ),
         ("_sort", _VECTOR, ["a, axis = (a.reshape(-1), -1) if ..."]),
+        ("_sort", "descending= is there from NumPy 2.5 on", ["...stable=stable)), axis)"]),
         (
             "_partition",
             "_take_along_axis flattens as well",
@@ -378,6 +379,8 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             "for modes 'full' and 'valid' the two ways agree",
             ["if not swapped", "if not swapped or mode == 'valid'"],
         ),
+        ("_within", "no list gets there", ["return tuple(index) if isinstance(index, list) else index"]),
+        ("_argsort", "descending= is there from NumPy 2.5 on", ["...stable=stable))"]),
     ],
     "linalg": [
         ("np", "as it is from NumPy 2.2 on", ["if np"]),

@@ -291,8 +291,7 @@ class Tensor(ArrayMethods):
                 f"only an integer Tensor without axes is an index by itself, this one is {self.dtype} {self.shape}: "
                 f"index an array with t.numpy()"
             )
-        number: int = self._number(operator.index)
-        return number
+        return int(self._number(operator.index))
 
     def __bool__(self) -> bool:
         if self.size != 1:
