@@ -55,7 +55,10 @@ def test_no_warning_and_no_nan_on_the_whole_float_range(f, dtype) -> None:
 
 @pytest.mark.parametrize("x", [[-300, 0, 2], [True, False], np.array([0, 200], np.uint8), np.array([-128], np.int8), 3])
 def test_sigmoid_of_whole_numbers_is_that_of_floats(x) -> None:
-    np.testing.assert_array_equal(tn.functional.sigmoid(x), tn.functional.sigmoid(np.asarray(x, float)))
+    expected = tn.functional.sigmoid(np.asarray(x, float))
+    np.testing.assert_array_equal(tn.functional.sigmoid(x), expected)
+    assert tn.functional.sigmoid(x).dtype == expected.dtype
+    assert tn.functional.sigmoid(1 + 2j) == tn.functional.sigmoid(np.array([1 + 2j]))[0]
 
 
 def test_lengths_continue_to_complex_numbers_in_either_argument() -> None:
