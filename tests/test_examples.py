@@ -347,3 +347,48 @@ def test_help_of_layers(script, tmp_path):
     done = run(script, "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert all(option in done.stdout for option in ("--seed", "--quick"))
+
+
+# Beyond NumPy
+
+
+@pytest.mark.parametrize(
+    ("script", "needs", "extra", "texts"),
+    [
+        ("cluster", "distributed", "tinygrad-nn[dask]", ["dashboard at http://127.0.0.1:", "2 workers", "speed"]),
+        ("minimize", "scipy", "pip install scipy", ["Rosenbrock", "Hessian products", "XOR 2-3-1"]),
+    ],
+)
+def test_beyond_numpy_quick_run(script, needs, extra, texts, tmp_path):
+    done = run(script, "--quick", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    if importlib.util.find_spec(needs) is None:
+        assert extra in done.stdout
+        assert len(done.stdout.splitlines()) == 1
+        return
+    assert [text for text in texts if text not in done.stdout] == []
+    assert done.stdout.isascii()
+    if script == "cluster":
+        losses = re.findall(r"\d\.\d{5}", done.stdout)
+        assert len(losses) == 3
+        assert len(set(losses)) == 1  # the same training, wherever it runs
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("script", "option"), [("cluster", "--data"), ("minimize", "--quick")])
+def test_help_beyond_numpy(script, option, tmp_path):
+    done = run(script, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert option in done.stdout
+
+
+def test_minimize_finds_both_minima(load):
+    pytest.importorskip("scipy")
+    example = load("minimize")
+    for found in example.minimize(example.rosenbrock, np.zeros(6)).values():
+        np.testing.assert_allclose(found.x, 1, atol=1e-4)
+    for found in example.minimize(example.xor_loss, np.random.default_rng(0).uniform(-1, 1, 13)).values():
+        W1, b1, W2, b2 = example.unpack(found.x)
+        answers = np.tanh(np.tanh(example.X @ W1 + b1) @ W2 + b2)
+        np.testing.assert_allclose(answers, example.Y, atol=0.05)

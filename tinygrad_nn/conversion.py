@@ -34,7 +34,17 @@ def as_array(data: Any, dtype: Any) -> Any:
     return data
 
 
+def _check_history(data: Any) -> None:
+    """Refuse another library's Tensor whose gradient would be lost here."""
+    if getattr(data, "requires_grad", False):
+        raise DetachError(
+            f"a {type(data).__name__} of {type(data).__module__} that requires a gradient would silently leave its "
+            f"graph: pass data.detach()"
+        )
+
+
 def _convert(data: Any, dtype: Any) -> Any:
+    _check_history(data)
     dtype = None if dtype is None else dtype_of("dtype", dtype)
     try:
         array = np.asarray(data)
@@ -57,6 +67,7 @@ def foreign(row: Row, k: int, a: Any) -> Any:
             return a
         if isinstance(a, (np.matrix, np.ma.MaskedArray)):
             raise DTypeError(f"{row.name} with a Tensor and a {type(a).__name__}: pass a plain array instead")
+        _check_history(a)
         try:
             a = np.asarray(a)
         except ValueError as error:
@@ -87,7 +98,7 @@ def evaluated(root: Any, grads: dict[Any, Any]) -> Any:
 
 def computed(item: Any) -> Any:
     """Compute the Dask arrays in nested tuples, lists and dicts, all in one run of Dask's scheduler."""
-    if not _is_lazy(item):
+    if type(item) is np.ndarray or not _is_lazy(item):
         return item
     dask: Any = importlib.import_module("dask")  # only arrays of Dask lead here
     return dask.compute(item)[0]

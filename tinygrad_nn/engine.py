@@ -38,13 +38,14 @@ _clock = itertools.count(1)
 class Leaf(Blank):
     """Where gradients end: holds `grad`, and the time of the last write to its Tensor's data."""
 
-    __slots__ = ("__weakref__", "grad", "lazy", "stamp", "written")
+    __slots__ = ("__weakref__", "grad", "lazy", "moved", "stamp", "written")
 
     def __init__(self, data: Any) -> None:
         self.shape = data.shape
         self.dtype = data.dtype
         self.lazy = hasattr(data, "__dask_graph__")  # whether its gradient may stay a plan of a computation
         self.grad: Any = None
+        self.moved = False  # whether its Tensor was moved into an array of another kind before
         self.stamp = 0  # when its Tensor's data was last written
         self.written: Any = None  # the array that was written
 
@@ -261,6 +262,7 @@ def _steps(iterator: Any) -> Any:
 
 
 _written: WeakSet[Leaf] = WeakSet()
+_GONE = Blank((), np.dtype(float))  # what a leaf's Tensor has written when it moved to another leaf
 _last_write = [0]
 
 
@@ -270,6 +272,11 @@ def touch(leaf: Leaf, data: Any) -> None:
         _written.add(leaf)
     leaf.stamp = _last_write[0] = next(_clock)
     leaf.written = data
+
+
+def retire(leaf: Leaf) -> None:
+    """Stamp the leaf of a Tensor that has moved to another one, so that every graph that leads here can tell."""
+    touch(leaf, _GONE)
 
 
 def record(
@@ -342,17 +349,19 @@ def _check_unwritten(nodes: list[Node]) -> None:
                 raise GraphError(
                     f"{name or 'a Tensor'} of shape {leaf.shape} was written to after {node.row.name} (result "
                     f"{node.shape}) used it, and the derivative needs the old values: call backward before the update "
-                    f"(optimizer.step(), t.data = ..., load_state_dict), or compute the loss again"
+                    f"(optimizer.step(), t.data = ..., load_state_dict, Module.to), or compute the loss again"
                 )
 
 
 def _reads(node: Node, leaf: Leaf) -> bool:
     """Whether a node's rules read a leaf's values: directly, through a view, or detached but shared."""
     parents = node.parents or ()
-    if node.row.pullback:
+    if node.row.pullback or leaf.written is _GONE:
         return leaf in parents
     return any(
-        isinstance(held, np.ndarray) and (parent is leaf or np.may_share_memory(held, leaf.written))
+        np.may_share_memory(held, leaf.written)
+        if parent is not leaf and isinstance(held, np.ndarray) and isinstance(leaf.written, np.ndarray)
+        else parent is leaf and hasattr(held, "__array_function__")
         for held, parent in itertools.zip_longest((*node.args, node.y), parents)
     )
 

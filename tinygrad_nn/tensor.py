@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.checks import dtype_of, flag, kernel_error
-from tinygrad_nn.conversion import as_array, evaluated, foreign, own_array, unwrap_index
+from tinygrad_nn.conversion import as_array, computed, evaluated, foreign, own_array, unwrap_index
 from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, indexing, shaping
 from tinygrad_nn.derivatives.table import call_checked, check_pullback, name_of, no_derivative
 from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, records_gradients, touch, walk
@@ -187,7 +187,7 @@ class Tensor(ArrayMethods):
         _leave("item()")
         if self.size != 1:
             raise ShapeError(f"item() needs a Tensor with one entry, this one has shape {self.shape}")
-        return self._array.item()
+        return computed(self._array).item()
 
     def detach(self) -> Tensor:
         """Return a Tensor that shares the data and is cut off from the graph."""
@@ -319,7 +319,8 @@ class Tensor(ArrayMethods):
         elif self._node is not None:
             extra += ", requires_grad=True"
         head = f"{type(self).__name__}("
-        text = np.array2string(np.asarray(self._array), separator=", ", prefix=head)
+        array = self._array
+        text = np.array2string(array, separator=", ", prefix=head) if isinstance(array, np.ndarray) else repr(array)
         if self.size == 0:
             extra = f", shape={self.shape}" + extra
         return f"{head}{text}{extra})"

@@ -11,7 +11,9 @@ from typing import Any, Self
 import numpy as np
 
 from tinygrad_nn.checks import flag, numbers
-from tinygrad_nn.errors import DTypeError, StateError
+from tinygrad_nn.conversion import as_array
+from tinygrad_nn.engine import Leaf, retire
+from tinygrad_nn.errors import DTypeError, ShapeError, StateError
 from tinygrad_nn.tensor import Tensor
 
 __all__ = ["Module", "Parameter", "watching"]
@@ -153,6 +155,42 @@ class Module:
                 t.requires_grad = requires_grad
         return self
 
+    def to(self, convert: Callable[[Any], Any]) -> Self:
+        """Put ``convert(array)`` into every parameter and buffer, and return the module.
+
+        Whatever array speaks NumPy's protocols will do, in another dtype or of another library.  Gradients
+        are dropped; losses computed before can no longer be differentiated, and optimizers made before
+        refuse to step: make them anew.
+
+        Raises
+        ------
+        DTypeError, ShapeError
+            If `convert` gives something else than an array of the same shape and kind; nothing has changed then.
+
+        Examples
+        --------
+        >>> from tinygrad_nn.nn import Linear
+        >>> layer = Linear(2, 3).to(lambda a: a.astype(np.float32))
+        >>> layer.weight.dtype, layer(np.ones((1, 2), np.float32)).dtype
+        (dtype('float32'), dtype('float32'))
+        """
+        found: list[tuple[Tensor, Any]] = []
+        for name, t in self.named_tensors():
+            new = convert(t.data)
+            if not hasattr(new, "__array_function__") or isinstance(new, Tensor):
+                raise DTypeError(f"to(convert) needs arrays, of {name} convert made a {type(new).__name__}")
+            if new.shape != t.shape:
+                raise ShapeError(f"to(convert) keeps shapes, {name} {t.shape} became {new.shape}")
+            if t.requires_grad and new.dtype.kind != "f":
+                raise DTypeError(f"to(convert) keeps real floating parameters so, {name} {t.dtype} became {new.dtype}")
+            found.append((t, as_array(new, None)))
+        for t, new in found:
+            if type(new) is not type(t.data) or new.dtype != t.dtype:
+                _move(t, new)
+            elif new is not t.data:
+                t.data = new
+        return self
+
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of every parameter and buffer as an array, by name."""
         return {name: t.data.copy() for name, t in self.named_tensors()}
@@ -201,6 +239,15 @@ class Module:
         lines = [f"  ({name}): " + text.replace("\n", "\n  ") for name, text in self._parts()]
         head = f"{type(self).__name__}({self.extra_repr()}"
         return head + ")" if not lines else "\n".join([head, *lines, ")"])
+
+
+def _move(t: Tensor, data: Any) -> None:
+    """Put a leaf Tensor into an array of another dtype or library: what was recorded of it before is void."""
+    node, t._array = t._node, data  # noqa: SLF001
+    if node is not None:
+        t._node = leaf = Leaf(data)  # noqa: SLF001
+        leaf.moved = True
+        retire(node)
 
 
 def _children(value: Any, prefix: str = "") -> Iterator[tuple[str, Module]]:

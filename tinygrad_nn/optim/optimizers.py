@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,15 @@ _OF_SCHEDULES = {"initial_lr"}  # what a schedule puts into a group, before or a
 def _number(value: float, dtype: np.dtype[Any]) -> Any:
     """Return an array of one number: NumPy takes half a microsecond less for it than for Python's own."""
     return np.array(value, dtype)
+
+
+def _number_for(data: Any) -> Callable[[float, np.dtype[Any]], Any]:
+    """Return what makes numbers to compute with `data`: other libraries' arrays may not mix with NumPy's."""
+    return _number if type(data) is np.ndarray else lambda value, dtype: dtype.type(value)
+
+
+def _kind(p: Tensor) -> tuple[type, np.dtype[Any]]:
+    return type(p._array), p.dtype  # noqa: SLF001
 
 
 class Optimizer:
@@ -55,6 +64,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
         self._spare: dict[Any, Any] = {}  # one array of each shape, for what a step works out on the way
+        self._kinds: dict[Tensor, Any] = {}  # the arrays' types and dtypes when it was made
         seen: set[int] = set()
         for group in groups:
             unknown = set(group) - {"params", *defaults}
@@ -76,6 +86,7 @@ class Optimizer:
                 if id(p) in seen:
                     raise ArgumentError(f"a parameter of shape {p.shape} is given twice: it would be updated twice")
                 seen.add(id(p))
+                self._kinds[p] = _kind(p)
             self.param_groups.append({**defaults, **group, "params": members})
         for group in self.param_groups:
             self.check(group)
@@ -97,6 +108,11 @@ class Optimizer:
             for p in group["params"]:
                 leaf = p._node  # noqa: SLF001 - what p.grad and p.data look up, in a third of the time
                 if leaf is not None and leaf.grad is not None:
+                    if leaf.moved and self._kinds.get(p) != _kind(p):
+                        raise StateError(
+                            f"a parameter of shape {p.shape} was moved to another kind of array, {_kind(p)[1]}, by "
+                            f"Module.to after this optimizer was made: make the optimizer anew after the move"
+                        )
                     state = self.state.get(p)
                     if state is None:
                         state = self.state[p] = {}
@@ -108,7 +124,7 @@ class Optimizer:
         """Return an array of the shape and dtype of `like`, to be overwritten: it saves an allocation a step."""
         shape, dtype = like.shape, like.dtype
         found = self._spare.get(shape)
-        if found is None or found.dtype is not dtype:
+        if found is None or found.dtype is not dtype or type(found) is not type(like):
             found = self._spare[shape] = np.empty_like(like)
         return found
 
@@ -230,7 +246,7 @@ class SGD(Optimizer):
             velocity *= momentum
             velocity += grad
             grad = grad + momentum * velocity if group["nesterov"] else velocity
-        rate = _number(float(group["lr"]), data.dtype)
+        rate = _number_for(data)(float(group["lr"]), data.dtype)
         np.subtract(data, np.multiply(grad, rate, self.spare(data)), data)
 
 
@@ -345,8 +361,9 @@ class Adam(Optimizer):
         m, v = state["m"], state["v"]
         state["step"] += 1
         c1, c2 = 1 - b1 ** state["step"], 1 - b2 ** state["step"]
+        number = _number_for(data)
         numbers = (b1, 1 - b1, b2, 1 - b2, c2, float(group["eps"]), lr / c1)
-        b1, rest1, b2, rest2, c2, eps, rate = (_number(value, data.dtype) for value in numbers)
+        b1, rest1, b2, rest2, c2, eps, rate = (number(value, data.dtype) for value in numbers)
         spare = self.spare(data)
         m *= b1
         m += np.multiply(grad, rest1, out=spare)

@@ -1,0 +1,105 @@
+"""The network of the MNIST notebook (784-100-50-10) trained over a cluster of worker processes.
+
+The images lie in chunks in the memory of the workers, the parameters here.  A batch is several chunks: each worker
+computes the loss and the gradients of its own, the sums come back, and the optimizer takes its step.  The code of the
+training is that of one process; only the arrays differ.  The table shows what that costs and gains: a set that fits
+into memory, and so small a network, are quicker without a cluster.  Needs Dask: pip install "tinygrad-nn[dask]".
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a core for each worker
+
+import numpy as np
+from _common import Parser, whole
+
+import tinygrad_nn as tn
+from tinygrad_nn import functional, nn
+
+CHUNKS = 20  # of the training set; a batch is four of them
+
+
+def build(seed: int) -> nn.Sequential:
+    """Build the network: tanh between fully connected layers, class scores at the end."""
+    options: dict[str, Any] = {"dtype": np.float32, "rng": np.random.default_rng(seed)}
+    return nn.Sequential(
+        nn.Linear(784, 100, **options),
+        nn.Tanh(),
+        nn.Linear(100, 50, **options),
+        nn.Tanh(),
+        nn.Linear(50, 10, **options),
+    )
+
+
+def train(images: Any, targets: Any, seed: int, epochs: int) -> tuple[nn.Sequential, tn.training.History]:
+    """Train on arrays of NumPy or of Dask, in order: the images of MNIST are mixed already."""
+    network = build(seed)
+    optimizer = tn.optim.Adam(network.parameters(), lr=0.003)
+    batch = 4 * -(-len(images) // CHUNKS)
+    options: dict[str, Any] = {"optimizer": optimizer, "epochs": epochs, "batch_size": batch, "compile": False}
+    return network, tn.fit(network, images, targets, loss=functional.cross_entropy, **options)
+
+
+def train_on_cluster(
+    images: np.ndarray, targets: np.ndarray, workers: int, seed: int, epochs: int
+) -> tuple[nn.Sequential, tn.training.History]:
+    """Train with the data in chunks that so many worker processes hold."""
+    import dask.array as da  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415
+    import distributed  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415
+
+    rows = -(-len(images) // CHUNKS)
+    options = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with (
+        distributed.LocalCluster(n_workers=workers, **options) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        print(f"  {workers} worker process(es), dashboard at {cluster.dashboard_link}", flush=True)
+        chunks = [da.from_array(a, chunks=(rows, a.shape[1])) for a in (images, targets)]
+        held = client.persist(chunks)
+        distributed.wait(held)
+        return train(*held, seed, epochs)
+
+
+def main() -> None:
+    """Train in this process, with one worker and with two, and compare."""
+    parser = Parser(__doc__)
+    parser.add_argument("--data", metavar="DIR", help="a folder with the complete IDX files (default: 1,000 images)")
+    parser.add_argument("--epochs", type=whole(2), metavar="N", help="(default: 20)")
+    options = parser.parse_args()
+    if not all(importlib.util.find_spec(name) for name in ("dask", "distributed")):
+        print('This example needs Dask: pip install "tinygrad-nn[dask]"')
+        return
+    try:
+        mnist = tn.data.load_mnist(options.data) if options.data else tn.data.load_mnist_subset()
+    except (OSError, tn.errors.TinygradError) as error:
+        parser.error(str(error))
+    epochs = options.epochs or (3 if options.quick else 20)
+    images, test_images = (
+        (a.reshape(len(a), -1) / 255).astype(np.float32) for a in (mnist.train_images, mnist.test_images)
+    )
+    targets = tn.data.one_hot(mnist.train_labels, 10, np.float32)
+
+    print(f"{len(images)} images in {CHUNKS} chunks, 5 batches an epoch, Adam, {epochs} epochs")
+    found = {"this process": train(images, targets, options.seed, epochs)}
+    for workers in (1, 2):
+        name = f"{workers} worker{'s' * (workers > 1)}"
+        found[name] = train_on_cluster(images, targets, workers, options.seed, epochs)
+
+    print(f"\n  {'':14}{'s an epoch':>12}{'images a s':>12}{'speed':>8}{'loss':>10}{'accuracy':>10}")
+    seconds = {name: median(history["seconds"][1:]) for name, (_, history) in found.items()}  # the first warms up
+    for name, (network, history) in found.items():
+        accuracy = tn.metrics.accuracy(mnist.test_labels, tn.predict(network, test_images, batch_size=1000))
+        print(
+            f"  {name:14}{seconds[name]:12.3f}{len(images) / seconds[name]:12.0f}"
+            f"{seconds['1 worker'] / seconds[name]:8.2f}{history['loss'][-1]:10.5f}{accuracy:10.4f}"
+        )
+    print(f"Speed is relative to one worker, on {os.cpu_count()} cores.")
+
+
+if __name__ == "__main__":
+    main()
