@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygrad_nn.derivatives import Traced
 
-__all__ = ["line", "name_of"]
+__all__ = ["file_name", "line", "name_of"]
 
 _INSIDE = (str(Path(__file__).parent) + os.sep, str(Path(np.__file__).parent) + os.sep, "<__array")
 _MOST = 1000  # entries of a list or dict that are looked at for a name
@@ -32,7 +32,15 @@ def line() -> str:
         frame = frame.f_back
     if frame is None:
         return ""
-    return f"{layer}{frame.f_code.co_qualname} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
+    return f"{layer}{frame.f_code.co_qualname} ({file_name(frame.f_code.co_filename)}:{frame.f_lineno})"
+
+
+def file_name(path: str) -> str:
+    """Name a file without its folder; a cell of a notebook, whose file is one of Jupyter's own, as ``In[3]``."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    label_of = getattr(getattr(get_ipython(), "compile", None), "format_code_name", lambda _: None)
+    label = label_of(path)
+    return Path(path).name if label is None else str(label[1])
 
 
 def name_of(node: Any) -> str:

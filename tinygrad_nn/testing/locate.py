@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,7 +128,7 @@ def source_of(subject: Any) -> str:
             return source_of(getattr(subject, name))
     code = getattr(subject, "__code__", None)
     if code is not None:
-        return f"{code.co_qualname} ({Path(code.co_filename).name}:{code.co_firstlineno})"
+        return f"{code.co_qualname} ({places.file_name(code.co_filename)}:{code.co_firstlineno})"
     method = getattr(subject, "backward", None) or getattr(type(subject), "forward", None)
     return source_of(method) if method is not None and method is not subject else type(subject).__name__
 
@@ -194,7 +193,7 @@ def assigned_lines(problem: Problem, points: Arrays, vs: Arrays, wrong: list[int
     if not bad:
         return ""
     name, line, function, _ = tracer.order[bad[0]]
-    file = Path(code.co_filename).name
+    file = places.file_name(code.co_filename)
     good = [at for k, at in made.items() if k not in wrong and 0 <= at < bad[0]]
     first = [order for order in tracer.order[max(good, default=-1) + 1 : bad[0]] if order[2] == function and order[0]]
     text = f"{function} ({file}:{line}): the first wrong gradient" + (f" is {name}" if name else " is returned")
