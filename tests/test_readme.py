@@ -1,4 +1,4 @@
-"""The README's code runs as shown, and prints what it shows."""
+"""The code of the README and of its pages runs as shown, and prints what it shows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
+import tinygrad_nn as tn
+
 README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(
-    r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
-)
+BLOCKS = [
+    block
+    for page in (README, README.parent / "tinygrad_nn" / "COMING_FROM.md")
+    for block in re.findall(
+        r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+]
 
 
 @pytest.mark.parametrize(("code", "output"), BLOCKS, ids=range(len(BLOCKS)))
@@ -28,7 +34,20 @@ def test_every_room_is_listed() -> None:
     rooms = {
         p.stem for p in (README.parent / "tinygrad_nn").iterdir() if p.stem[0] not in "_." and p.suffix in ("", ".py")
     }
-    listed = set(
-        re.findall(r"`(\w+)/?`", "\n".join(re.findall(r"^\| (`.*?) \|", README.read_text("utf-8"), re.MULTILINE)))
+    section = README.read_text("utf-8").partition("## The rooms")[2]
+    assert rooms - {"py"} == set(
+        re.findall(r"`(\w+)/?`", "\n".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))
     )
-    assert rooms - {"py"} == listed
+
+
+def test_layers_losses_optimizers_and_examples_are_listed() -> None:
+    words = set(re.findall(r"`([\w.]+)`", README.read_text("utf-8")))
+    examples = {file.name for file in (README.parent / "examples").glob("[!_]*.py")}
+    made = {name for room in (tn.nn, tn.optim) for name in room.__all__ if name[0].isupper() or name.startswith("clip")}
+    assert examples | made - {"LRScheduler", "Optimizer"} <= words
+
+
+def test_links_and_pictures_are_there() -> None:
+    for page in (README, README.parent / "tinygrad_nn" / "COMING_FROM.md"):
+        links = re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8"))
+        assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
