@@ -21,7 +21,7 @@ from _common import Parser, whole
 import tinygrad_nn as tn
 from tinygrad_nn import functional, nn
 
-CHUNKS = 20  # of the training set; a batch is four of them
+CHUNKS = 10  # of the training set; a batch is two of them
 
 
 def build(seed: int) -> nn.Sequential:
@@ -40,7 +40,7 @@ def train(images: Any, targets: Any, seed: int, epochs: int) -> tuple[nn.Sequent
     """Train on arrays of NumPy or of Dask, in order: the images of MNIST are mixed already."""
     network = build(seed)
     optimizer = tn.optim.Adam(network.parameters(), lr=0.003)
-    batch = 4 * -(-len(images) // CHUNKS)
+    batch = 2 * -(-len(images) // CHUNKS)
     options: dict[str, Any] = {"optimizer": optimizer, "epochs": epochs, "batch_size": batch, "compile": False}
     return network, tn.fit(network, images, targets, loss=functional.cross_entropy, **options)
 
@@ -59,17 +59,21 @@ def train_on_cluster(
         distributed.Client(cluster) as client,
     ):
         print(f"  {workers} worker process(es), dashboard at {cluster.dashboard_link}", flush=True)
-        chunks = [da.from_array(a, chunks=(rows, a.shape[1])) for a in (images, targets)]
-        held = client.persist(chunks)
-        distributed.wait(held)
-        return train(*held, seed, epochs)
+
+        def scattered(array: np.ndarray) -> Any:
+            parts = [array[start : start + rows] for start in range(0, len(array), rows)]
+            futures = client.scatter(parts, hash=False)  # one after the other to each worker
+            chunks = [da.from_delayed(f, p.shape, p.dtype) for f, p in zip(futures, parts, strict=True)]
+            return da.concatenate(chunks)
+
+        return train(scattered(images), scattered(targets), seed, epochs)
 
 
 def main() -> None:
     """Train in this process, with one worker and with two, and compare."""
     parser = Parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="a folder with the complete IDX files (default: 1,000 images)")
-    parser.add_argument("--epochs", type=whole(2), metavar="N", help="(default: 20)")
+    parser.add_argument("--epochs", type=whole(2), metavar="N", help="(default: 10)")
     options = parser.parse_args()
     if not all(importlib.util.find_spec(name) for name in ("dask", "distributed")):
         print('This example needs Dask: pip install "tinygrad-nn[dask]"')
@@ -78,7 +82,7 @@ def main() -> None:
         mnist = tn.data.load_mnist(options.data) if options.data else tn.data.load_mnist_subset()
     except (OSError, tn.errors.TinygradError) as error:
         parser.error(str(error))
-    epochs = options.epochs or (3 if options.quick else 20)
+    epochs = options.epochs or (2 if options.quick else 10)
     images, test_images = (
         (a.reshape(len(a), -1) / 255).astype(np.float32) for a in (mnist.train_images, mnist.test_images)
     )
