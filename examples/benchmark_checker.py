@@ -9,6 +9,7 @@ points, in fresh shapes, in long double (tests/checker_corpus/referee.py).  --qu
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import sys
 import time
@@ -26,6 +27,9 @@ import tinygrad_nn as tn
 from tinygrad_nn.testing import GradientError, check_module, gradient_report
 from tinygrad_nn.testing.oracles import Oracle
 from tinygrad_nn.testing.problem import rule_problem
+
+if missing := [name for name in ("hypothesis", "mpmath", "pytest") if importlib.util.find_spec(name) is None]:
+    sys.exit(f"this takes what the tests take; missing: {', '.join(missing)}; pip install -e '.[test]'")
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import samples  # after the path to it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import tinygrad_nn as tn
 from tinygrad_nn.engine import current_recording
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, ShapeError, TinygradError
 from tinygrad_nn.training import History, steps
+from tinygrad_nn.training.progress import Bar
 
 F = tn.functional
 OPTIMIZERS = {
@@ -756,3 +758,16 @@ def test_a_terminal_shows_a_bar_if_tqdm_is_there_else_lines(hidden, inputs):
         assert done.stdout == ""
         assert "epoch 3/3: 100%" in done.stderr
         assert "loss=" in done.stderr
+
+
+def test_figures_of_validation_are_seen_in_a_terminal_of_80_columns():
+    tqdm = pytest.importorskip("tqdm").tqdm
+    shown = io.StringIO()
+    bar = Bar(functools.partial(tqdm, file=shown, ncols=80, mininterval=0))
+    bar.begin(10, 0, 0, 50)
+    bar.epoch(1, {"loss": 0.5, "accuracy": 0.25, "val_loss": 0.75, "val_accuracy": 0.5, "lr": 0.1, "seconds": 1}, 50)
+    bar.step()
+    bar.end("")
+    last = shown.getvalue().split("\r")[-1].rstrip()
+    assert "val_loss=0.7500, val_accuracy=0.5000" in last
+    assert len(last) <= 80

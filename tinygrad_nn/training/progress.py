@@ -16,6 +16,8 @@ __all__ = ["Bar", "Lines", "Progress", "Quiet", "display", "line"]
 SECONDS = 10.0
 """Plain lines of a slow training come at least this often."""
 
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # the rate would push figures off the line
+
 
 class Quiet:
     """Shows nothing."""
@@ -87,7 +89,7 @@ class Bar(Quiet):
         self._epochs = epochs
         total = None if batches is None else epochs * batches
         name = f"epoch {min(done + 1, epochs)}/{epochs}"
-        self._bar = self._tqdm(desc=name, total=total, initial=steps, unit="step")
+        self._bar = self._tqdm(desc=name, total=total, initial=steps, bar_format=_BAR)
 
     def step(self) -> None:
         """Move the bar on."""
@@ -97,7 +99,9 @@ class Bar(Quiet):
         """Write the figures beside the bar; the first epoch shows how many steps there will be."""
         if self._bar.total is None:
             self._bar.total = self._epochs * steps
-        shown = {name: _number(name, value) for name, value in figures.items() if name not in ("seconds", "lr")}
+        # what counts comes first: a terminal cuts the line
+        names = sorted(figures, key=lambda name: not name.startswith("val_"))
+        shown = {name: _number(name, figures[name]) for name in names if name not in ("seconds", "lr")}
         self._bar.set_description(f"epoch {min(number + 1, self._epochs)}/{self._epochs}", refresh=False)
         self._bar.set_postfix(shown, refresh=False)
 
