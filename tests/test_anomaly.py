@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_nn as tn
-from tinygrad_nn.errors import AnomalyError, GraphError
+from tinygrad_nn.errors import AnomalyError, DTypeError, GraphError
 
 HERE = re.escape("test_anomaly.py")
 
@@ -262,3 +262,9 @@ def test_it_keeps_nothing_alive() -> None:
             h.sum().backward()
             del h
             assert alive() is None
+
+
+@pytest.mark.parametrize("name", ["check_nan", "check_writes"])
+def test_its_switches_are_true_or_false(name: str) -> None:
+    with pytest.raises(DTypeError, match=f"{name}=3 must be True or False"):
+        tn.detect_anomaly(**{name: 3})  # type: ignore[arg-type]

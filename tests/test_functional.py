@@ -179,9 +179,13 @@ def calls(rng, shape):
         yield f"huber_loss, target, {r}", lambda t, r=r: F.huber_loss(y, t, r, 0.7), x
         yield f"nll_loss, {r}", lambda t, r=r: F.nll_loss(t, labels, r), x
         yield f"binary_cross_entropy, {r}", lambda t, r=r: F.binary_cross_entropy(t, probabilities, r), F.sigmoid(x)
-        yield f"binary_cross_entropy, target, {r}", lambda t, r=r: F.binary_cross_entropy(F.sigmoid(y), t, r), x
+        yield (
+            f"binary_cross_entropy, target, {r}",
+            lambda t, r=r: F.binary_cross_entropy(F.sigmoid(y), t, r),
+            F.sigmoid(x),
+        )
         yield f"bce, {r}", lambda t, r=r: F.binary_cross_entropy_with_logits(t, probabilities, r), x
-        yield f"bce, target, {r}", lambda t, r=r: F.binary_cross_entropy_with_logits(y, t, r), probabilities
+        yield f"bce, target, {r}", lambda t, r=r: F.binary_cross_entropy_with_logits(y, t, r), F.sigmoid(x)
 
 
 def test_every_function_of_the_room_is_among_the_calls():
@@ -631,6 +635,18 @@ def test_binary_cross_entropy_refuses_logits(p):
     step(np.array([0.5, 0.5]))
     with pytest.raises(ArgumentError, match="takes probabilities"):
         step(np.array([0.5, p]))
+
+
+@pytest.mark.parametrize("target", [-1.0, 1.0 + 1e-9])
+@pytest.mark.parametrize("loss", [F.binary_cross_entropy, F.binary_cross_entropy_with_logits])
+def test_binary_cross_entropy_refuses_targets_that_are_no_probabilities(loss, target):
+    x = leaf([0.25, 0.5])
+    with pytest.raises(ArgumentError, match="takes targets that are probabilities from 0 to 1, got"):
+        loss(x, np.array([1.0, target]))
+    step = tn.compile(lambda t: loss(x, t))
+    step(np.array([1.0, 0.5]))
+    with pytest.raises(ArgumentError, match="takes targets"):
+        step(np.array([1.0, target]))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

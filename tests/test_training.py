@@ -428,6 +428,14 @@ WRONG = {
     "validation": ({"validation": (X, Y, X)}, ArgumentError, "a tuple of 3"),
     "validation lengths": ({"validation": (X, Y[1:])}, ShapeError, "same first axis"),
     "validation iterator": ({"validation": iter([(X, Y)])}, ArgumentError, "validation is an iterator"),
+    "validation shapes": ({"validation": (X, Y[:, :1])}, ShapeError, "one shape"),
+    "validation columns": ({"validation": (X[:, :2], Y)}, ShapeError, r"takes \(\.\.\., 3\), got \(4, 2\)"),
+    "validation batches": ({"validation": [X]}, ShapeError, r"a pair \(inputs, target\)"),
+    "empty validation": ({"validation": lambda epoch: []}, ShapeError, "no batches"),
+    "dict": ({"targets": {"y": Y}}, DTypeError, "targets are an array of samples.*got a dict: several"),
+    "function and targets": ({"inputs": lambda epoch: [(X, Y)]}, DTypeError, "got a function.*without targets"),
+    "dict in a batch": ({"inputs": [(X, {"y": Y})], "targets": None, "batch_size": None}, DTypeError, "got a dict"),
+    "ragged batch": ({"inputs": [([[1.0], [2.0, 3.0]], Y)], "targets": None, "batch_size": None}, DTypeError, "a list"),
     "optimizer": ({"optimizer": "adam"}, DTypeError, "an Optimizer"),
     "optimizer class": ({"optimizer": tn.optim.Adam}, DTypeError, r"Adam\(model.parameters\(\)\)"),
     "other parameters": ({"optimizer": tn.optim.SGD(net().parameters())}, ArgumentError, "none of the parameters"),
@@ -493,6 +501,8 @@ def test_no_epochs_change_nothing():
     [
         (lambda: tn.evaluate(net(), X, Y), "loss= or metrics="),
         (lambda: tn.evaluate(net(), X, loss=F.mse_loss), "targets are needed"),
+        (lambda: tn.evaluate(net(), X, Y, loss=3), "loss is a function"),
+        (lambda: tn.evaluate(net(), X, Y, loss=tn.nn.MSELoss), "loss is a function"),
         (lambda: tn.evaluate(3, X, Y), "a model is a Module"),
         (lambda: tn.predict(net(), X[:0]), "1 sample or more"),
         (lambda: tn.predict(net(), iter([])), "no batches"),
@@ -522,6 +532,40 @@ def test_a_parameter_without_a_gradient_is_named_once():
     model = Unused()
     model.unused.requires_grad_(False)
     train(model, X, Y)
+
+
+def test_a_parameter_that_thaws_outside_the_optimizer_is_named_once():
+    model = net(p=0.0)
+    model[0].requires_grad_(False)  # before the optimizer is made
+    before = model[0].weight.data.copy()
+    with pytest.warns(UserWarning, match=r"layers\.0\.weight, layers\.0\.bias began to require") as caught:
+        train(model, X, Y, epochs=4, callbacks=lambda state: model[0].requires_grad_(state.epoch != 1))
+    assert (len(caught), caught[0].filename) == (1, __file__)
+    np.testing.assert_array_equal(model[0].weight.data, before)
+    model = net(p=0.0)
+    optimizer = tn.optim.SGD(model.parameters(), lr=0.1)
+    model[0].requires_grad_(False)
+    train(model, X, Y, epochs=2, optimizer=optimizer, callbacks=lambda state: model[0].requires_grad_(True))
+    assert not np.array_equal(model[0].weight.data, before)
+
+
+def test_trying_the_validation_leaves_no_trace():
+    def drawn(rng):
+        x = rng.standard_normal((8, 3))
+        return x, np.tanh(x[:, :2])
+
+    rng, model = np.random.default_rng(5), net(p=0.0)
+    optimizer = tn.optim.SGD(model.parameters(), lr=0.1)
+    found = train(model, lambda epoch: [drawn(rng)], epochs=3, batch_size=None, validation=lambda epoch: [drawn(rng)],
+                  optimizer=optimizer)  # fmt: skip
+    rng, model = np.random.default_rng(5), net(p=0.0)
+    optimizer = tn.optim.SGD(model.parameters(), lr=0.1)
+    for value in found["val_loss"]:
+        x, y = drawn(rng)
+        optimizer.zero_grad()
+        F.mse_loss(model(x), y).backward()
+        optimizer.step()
+        assert tn.evaluate(model, *drawn(rng), loss=F.mse_loss)["loss"] == value
 
 
 def test_gradients_of_parameters_outside_the_optimizer_do_not_add_up():

@@ -191,6 +191,8 @@ def test_gradients_are_clipped_before_the_step():
         (Halving, {}, DTypeError, "a function of the epoch"),
         (abs, {"every": "batch"}, ArgumentError, "every='batch'"),
         (lambda epoch: -0.1, {}, ArgumentError, r"learning rate -0\.1 for epoch 0"),
+        (lambda epoch: "slow", {}, DTypeError, "gave 'slow' as the learning rate for epoch 0"),
+        (lambda epoch: None, {"every": "step"}, DTypeError, "gave None as the learning rate for step 0"),
         (Halving(tn.optim.SGD(Net().parameters())), {}, ArgumentError, "another optimizer"),
     ],
 )

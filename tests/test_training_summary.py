@@ -183,6 +183,9 @@ def test_html_for_notebooks():
         ((nn.Tanh(), (2, None)), {}, ArgumentError, "whole numbers"),
         ((nn.Tanh(), (2, -1)), {}, ArgumentError, "whole numbers"),
         ((nn.Tanh(), (2,)), {"dtype": "U3"}, DTypeError, "a dtype of numbers"),
+        ((nn.Tanh(), (2,)), {"dtype": "float65"}, DTypeError, "dtype='float65' must be a dtype"),
+        ((nn.Tanh(), (2,)), {"dtype": [object]}, DTypeError, "a dtype of numbers"),
+        ((nn.Tanh(), []), {}, ArgumentError, "input_shape is an empty list"),
         ((nn.Tanh(), (2,)), {"dtype": [float, int]}, ArgumentError, "2 dtypes for 1 inputs"),
     ],
 )

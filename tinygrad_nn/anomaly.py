@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn import places
+from tinygrad_nn.checks import flag
 from tinygrad_nn.derivatives import Row
 from tinygrad_nn.engine import Leaf, Node, Tape, current_recording, recording
 from tinygrad_nn.errors import AnomalyError, GraphError
@@ -55,7 +56,7 @@ class detect_anomaly(recording):  # noqa: N801 - PyTorch's name
     """
 
     def __init__(self, *, check_nan: bool = True, check_writes: bool = True) -> None:
-        super().__init__(_Watch(nan=check_nan, writes=check_writes))
+        super().__init__(_Watch(nan=flag("check_nan", check_nan), writes=flag("check_writes", check_writes)))
 
     def __enter__(self) -> bool | Tape:
         now = current_recording()

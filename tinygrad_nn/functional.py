@@ -726,7 +726,7 @@ def binary_cross_entropy(probabilities: Any, target: Any, reduction: str = "mean
     Raises
     ------
     ArgumentError
-        If a probability lies outside [0, 1]: logits were given.
+        If a probability lies outside [0, 1]: logits were given.  If a target does: labels of -1 and 1, say.
 
     Examples
     --------
@@ -735,6 +735,7 @@ def binary_cross_entropy(probabilities: Any, target: Any, reduction: str = "mean
     """
     p, target = _pair("binary_cross_entropy", probabilities, target)
     p = bounded(p, 0, 1, "binary_cross_entropy (without _with_logits) takes probabilities")
+    target = bounded(target, 0, 1, "binary_cross_entropy takes targets that are probabilities")
     with np.errstate(divide="ignore"):  # log 0 is -inf, and then -100
         yes, no = np.maximum(np.log(p), -100), np.maximum(np.log1p(-p), -100)
     return _reduce(-(target * yes + (1 - target) * no), reduction)
@@ -749,11 +750,17 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: str = 
         Unnormalised scores, and probabilities in [0, 1].
     reduction : {"mean", "sum", "none"}
 
+    Raises
+    ------
+    ArgumentError
+        If a target lies outside [0, 1]: with labels of -1 and 1 the loss would have no least value.
+
     Examples
     --------
     >>> float(binary_cross_entropy_with_logits(np.array([0.0, 800.0]), np.array([1.0, 1.0])))
     0.34657359027997264
     """
     logits, target = _pair("binary_cross_entropy_with_logits", logits, target)
+    target = bounded(target, 0, 1, "binary_cross_entropy_with_logits takes targets that are probabilities")
     # log s(x) = -logaddexp(0, -x): both terms keep their digits in both tails
     return _reduce(target * np.logaddexp(0, -logits) + (1 - target) * np.logaddexp(0, logits), reduction)

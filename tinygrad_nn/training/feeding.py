@@ -84,6 +84,11 @@ def _plain(values: Any, name: str) -> Any:
         if values.requires_grad:
             raise DTypeError(f"{name} require a gradient, which batches would lose: pass {name}.detach()")
         return values.data
+    if not is_arrays(values) and not isinstance(values, (int, float)):
+        raise DTypeError(
+            f"{name} are an array of samples, or a tuple of such arrays; got a {type(values).__name__}: several are "
+            f"given as (first, second), and an iterable of batches, or a function that gives one, without targets"
+        )
     return values
 
 
@@ -163,7 +168,16 @@ def _batch(item: Any, paired: bool) -> Batch:
 
 
 def _array(values: Any) -> Any:
-    return values if hasattr(values, "shape") and hasattr(values, "ndim") else np.asarray(values)
+    """A part of a batch, which a list or a number is too."""
+    if hasattr(values, "shape") and hasattr(values, "ndim"):
+        return values
+    try:
+        found = np.asarray(values)
+    except ValueError as error:
+        raise DTypeError(f"a batch is made of arrays, a list is no regular one: {error}") from None
+    if found.dtype == object:
+        raise DTypeError(f"a batch is made of arrays, with a tuple for several; got a {type(values).__name__}")
+    return found
 
 
 def pairs(inputs: Any, targets: Any, batch_size: int | None, rng: Generator | None = None) -> Source:

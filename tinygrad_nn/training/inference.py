@@ -14,7 +14,7 @@ from tinygrad_nn.errors import ArgumentError, ShapeError
 from tinygrad_nn.nn import Module
 from tinygrad_nn.tensor import Tensor
 from tinygrad_nn.training.feeding import Source, from_arrays, from_batches, is_arrays, pairs
-from tinygrad_nn.training.steps import Metrics, as_arrays, check_module, measure, named_metrics, number
+from tinygrad_nn.training.steps import Metrics, as_arrays, check_loss, check_module, measure, named_metrics, number
 
 __all__ = ["evaluate", "figures", "mode", "predict"]
 
@@ -73,6 +73,8 @@ def evaluate(
     loss = None if loss is None else function_of("loss", loss)
     if loss is None and not named:
         raise ArgumentError("evaluate needs loss= or metrics=: for predictions alone there is predict")
+    if loss is not None:
+        check_loss(loss)
     return figures(model, pairs(inputs, targets, batch_size), loss, named)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.checks import choice, whole
+from tinygrad_nn.compiler.snapshot import Snapshot
 from tinygrad_nn.compiler.world import World
 from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.data import batches
@@ -27,7 +28,7 @@ from tinygrad_nn.training.inference import figures, mode
 from tinygrad_nn.training.interrupt import Interrupt
 from tinygrad_nn.training.progress import Progress, display
 from tinygrad_nn.training.state import State
-from tinygrad_nn.training.steps import Metrics, Step, check_module, measure, named_metrics, rehearse
+from tinygrad_nn.training.steps import Metrics, Step, check_loss, check_module, measure, named_metrics, rehearse
 
 __all__ = ["fit"]
 
@@ -96,14 +97,15 @@ def fit(
     Raises
     ------
     TinygradError
-        ArgumentError, DTypeError or ShapeError for what does not fit.  The first batch is tried before anything
-        changes.
+        ArgumentError, DTypeError or ShapeError for what does not fit.  The first batches, to train on and to
+        validate on, are tried before anything changes.
 
     Notes
     -----
     The same seeds give the same numbers, bit for bit.  Ctrl-C ends the training after the current step and
     returns the history, marked as interrupted; a second one raises KeyboardInterrupt at once.  A parameter of
-    the model that got no gradient in the first step is named in a warning.
+    the model that got no gradient in the first step is named in a warning, and one that begins to require a
+    gradient during the training but is not in the optimizer.
 
     Examples
     --------
@@ -118,8 +120,7 @@ def fit(
     (array([[3.]]), array([1.]))
     """
     check_module(model)
-    if not callable(loss) or isinstance(loss, type):
-        raise DTypeError(f"loss is a function loss(prediction, target) or a loss Module, got {loss!r}")
+    check_loss(loss)
     epochs = whole("epochs", epochs, 0)
     if not isinstance(compile, bool):
         choice("compile", compile, ("auto",))
@@ -174,10 +175,10 @@ def _parameters(model: Module, loss: Any) -> Iterator[tuple[str, Tensor]]:
         yield from ((f"loss.{name}", p) for name, p in loss.named_parameters())
 
 
-def _untrained(state: State) -> list[Tensor]:
-    """The parameters that the optimizer does not hold, whose gradients would add up over the steps."""
+def _untrained(state: State) -> dict[str, Tensor]:
+    """The parameters, by name, that the optimizer does not hold, whose gradients would add up over the steps."""
     trained = {id(p) for group in state.optimizer.param_groups for p in group["params"]}
-    return [p for _, p in _parameters(state.model, state.loss) if id(p) not in trained]
+    return {name: p for name, p in _parameters(state.model, state.loss) if id(p) not in trained}
 
 
 def _rates(optimizer: Optimizer) -> dict[str, float]:
@@ -207,6 +208,8 @@ class _Loop:
         self.shown = shown
         self.totals: dict[str, float] = {}  # of this epoch: each figure times the samples
         self.samples = 0
+        self.untrained: dict[str, Tensor] = {}
+        self.outside = set(_untrained(state))  # names that the user keeps from the optimizer, or was told of
         self.rates = _rates(state.optimizer)
         self.seconds = 0.0  # of this epoch, before a break
         self.since = time.perf_counter()
@@ -239,28 +242,38 @@ class _Loop:
         return interrupt.asked or bool(self.state.stop)
 
     def _begin(self) -> Iterator[Batch]:
-        """Try the first batch, to validate on too, and give the batches of the first epoch."""
+        """Try the first batches, and give the batches of the first epoch."""
         self.at_begin = _standing(self.state)
-        if self.held_out is not None:
-            try:
-                next(self.held_out.epoch(0), None)
-            finally:
-                _put_back(self.state, self.at_begin)
         iterator = self.training.epoch(0)
         try:
             first = next(iterator)
             rehearse(self.step, first, self.metrics)
+            after_first = _standing(self.state)
+            self._try_validation()
         except BaseException:
             _put_back(self.state, self.at_begin)
             raise
-        self.after_first = _standing(self.state)
+        self.after_first = after_first
+        _put_back(self.state, after_first)
         return itertools.chain([first], iterator)
+
+    def _try_validation(self) -> None:
+        """Evaluate the first batch held out and put everything back, or what is wrong with it is said an epoch late."""
+        if (held_out := self.held_out) is None:
+            return
+        state = self.state
+        first = Source(lambda number: itertools.islice(held_out.epoch(number), 1), 1, "the first batch")
+        world = World(("model", state.model), ("loss", state.loss), ("metrics", self.metrics))
+        with Snapshot(world, lambda array: array, advance=False):
+            figures(state.model, first, state.loss, self.metrics)
 
     def _epoch(self, interrupt: Interrupt) -> None:
         state = self.state
         self.since = time.perf_counter()
+        iterator = self._batches()
         self.untrained = _untrained(state)
-        for batch in self._batches():
+        self._warn_of_late_parameters()
+        for batch in iterator:
             self._step(batch)
             if self._over(interrupt):
                 break
@@ -297,7 +310,7 @@ class _Loop:
         for hook in hooks.at("on_step_begin"):
             hook(state)
         state.optimizer.zero_grad()
-        for p in self.untrained:
+        for p in self.untrained.values():
             p.grad = None
         state.value, prediction = self.step(batch, state.epoch)
         if state.step == 0:
@@ -329,6 +342,17 @@ class _Loop:
                 f"no gradient reached {', '.join(missing)} in the first step: the loss does not depend on it, or it "
                 f"was detached on the way. If that is meant, freeze it: requires_grad = False",
                 stacklevel=6,
+            )
+
+    def _warn_of_late_parameters(self) -> None:
+        late = [name for name in self.untrained if name not in self.outside]
+        self.outside.update(late)
+        if late:
+            warnings.warn(
+                f"{', '.join(late)} began to require a gradient during the training, and the optimizer does not hold "
+                f"it, so that it is not trained: make the optimizer first and freeze then, or assign to "
+                f"optimizer.param_groups",
+                stacklevel=5,
             )
 
     def _finish_epoch(self) -> None:

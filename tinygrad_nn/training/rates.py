@@ -77,7 +77,11 @@ class LearningRate:
 
     def _set(self, state: State, count: int) -> None:
         if not self._steps:
-            rate = float(self.schedule(count))
+            given = self.schedule(count)
+            try:
+                rate = float(given)
+            except (TypeError, ValueError):
+                raise DTypeError(f"the schedule gave {given!r} as the learning rate for {self.every} {count}") from None
             if not 0 <= rate < float("inf"):
                 raise ArgumentError(f"the schedule gave the learning rate {rate} for {self.every} {count}")
             for group in state.optimizer.param_groups:

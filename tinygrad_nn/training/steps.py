@@ -17,7 +17,17 @@ from tinygrad_nn.nn import Module
 from tinygrad_nn.tensor import Tensor
 from tinygrad_nn.training.feeding import Batch, nested
 
-__all__ = ["Metrics", "Step", "as_arrays", "check_module", "measure", "named_metrics", "number", "rehearse"]
+__all__ = [
+    "Metrics",
+    "Step",
+    "as_arrays",
+    "check_loss",
+    "check_module",
+    "measure",
+    "named_metrics",
+    "number",
+    "rehearse",
+]
 
 Metrics: TypeAlias = Mapping[str, Callable[..., Any]] | Iterable[Callable[..., Any]] | None
 
@@ -119,6 +129,12 @@ def check_module(model: Any) -> None:
             f"a model is a Module, got {type(model).__name__}: write a class with forward(self, x), or "
             f"tn.nn.Sequential(...)"
         )
+
+
+def check_loss(loss: Any) -> None:
+    """Raise DTypeError unless this can be called as a loss."""
+    if not callable(loss) or isinstance(loss, type):
+        raise DTypeError(f"loss is a function loss(prediction, target) or a loss Module, got {loss!r}")
 
 
 # Metrics

@@ -167,9 +167,9 @@ class StopOnNaN:
         """Say where the first NaN or infinity comes from."""
         batch = state.current
         assert batch is not None  # noqa: S101 - a step is running
-        for name, part in (("inputs", batch.inputs), ("target", batch.target)):
+        for name, part in (("inputs hold", batch.inputs), ("target holds", batch.target)):
             if _unfinite(part):
-                return f"the batch: its {name} hold NaN or infinity; see np.isfinite"
+                return f"the batch: its {name} NaN or infinity; see np.isfinite"
         for name, p in parameters.items():
             if _unfinite(p.data):
                 return f"{name}: holds NaN or infinity, " + (
