@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.checks import function_of
 from tinygrad_nn.engine import no_grad
 from tinygrad_nn.errors import ArgumentError, ShapeError
 from tinygrad_nn.nn import Module
@@ -70,7 +69,6 @@ def evaluate(
     """
     check_module(model)
     named = named_metrics(metrics)
-    loss = None if loss is None else function_of("loss", loss)
     if loss is None and not named:
         raise ArgumentError("evaluate needs loss= or metrics=: for predictions alone there is predict")
     if loss is not None:
