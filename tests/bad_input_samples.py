@@ -348,6 +348,7 @@ SAMPLES = {
     "nn.Module.train": one(lambda: net().train, True),
     "nn.Module.requires_grad_": one(lambda: net().requires_grad_, False),
     "nn.Module.load_state_dict": one(lambda: net().load_state_dict, lambda: net().state_dict()),
+    "nn.Module.to": one(lambda: net().to, lambda: np.copy),
     "nn.init.uniform": draw(INIT.uniform, -0.5, 0.5),
     "nn.init.normal": draw(INIT.normal, 0.1, 0.0),
     "nn.init.constant": draw(INIT.constant, 0.5),

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tinygrad_nn.checks import flag, numbers
+from tinygrad_nn.checks import flag, function_of, numbers
 from tinygrad_nn.conversion import as_array
 from tinygrad_nn.engine import Leaf, retire
 from tinygrad_nn.errors import DTypeError, ShapeError, StateError
@@ -174,9 +174,13 @@ class Module:
         >>> layer.weight.dtype, layer(np.ones((1, 2), np.float32)).dtype
         (dtype('float32'), dtype('float32'))
         """
+        convert = function_of("to", convert)
         found: list[tuple[Tensor, Any]] = []
         for name, t in self.named_tensors():
-            new = convert(t.data)
+            try:
+                new = convert(t.data)
+            except (TypeError, ValueError) as error:
+                raise DTypeError(f"to(convert) failed for {name} of shape {t.shape} and {t.dtype}: {error}") from error
             if not hasattr(new, "__array_function__") or isinstance(new, Tensor):
                 raise DTypeError(f"to(convert) needs arrays, of {name} convert made a {type(new).__name__}")
             if new.shape != t.shape:
