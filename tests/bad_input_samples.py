@@ -230,7 +230,7 @@ SAMPLES = {
     "Tensor.backward": one(backward, X, False),
     "Tensor.sum": one(lambda: leaf(2, 3).sum, 1, True),
     "Tensor.mean": one(lambda: leaf(2, 3).mean, 1, True),
-    "Tensor.reshape": one(lambda: leaf(2, 3).reshape, (3, 2)),
+    "Tensor.reshape": one(lambda: leaf(2, 3).reshape, (3, 2), order="F"),
     "Tensor.transpose": one(lambda: leaf(2, 3).transpose, (1, 0)),
     "Tensor.astype": one(lambda: leaf(2, 3).astype, np.float32),
     # transforms and recording

@@ -402,7 +402,8 @@ class Tensor(ArrayMethods):
 
     def reshape(self, *shape: Any, order: str = "C") -> Tensor:
         """Give the entries a new shape, as `np.reshape`; one length may be -1."""
-        return apply(_RESHAPE, (self, shape[0] if len(shape) == 1 else shape, *([order] if order != "C" else ())))
+        rest = () if isinstance(order, str) and order == "C" else (order,)
+        return apply(_RESHAPE, (self, shape[0] if len(shape) == 1 else shape, *rest))
 
     def transpose(self, *axes: Any) -> Tensor:
         """Permute the axes, as `np.transpose`; reverse them without arguments."""
