@@ -456,3 +456,21 @@ def test_words():
             compile(wrong)
     with pytest.raises(tn.errors.ArgumentError):
         compile(abs, cache=0)
+
+
+@pytest.mark.parametrize("target", [np.array([0.0, 1.0, 1.0]), np.ones(3), np.zeros(3), np.array([0.25, 0.5, 1.0])])
+def test_a_loss_that_takes_probabilities_only(target) -> None:
+    w = tn.Tensor(np.array([0.5, -1.0, 2.0]), requires_grad=True)
+    loss = lambda x, y: tn.functional.binary_cross_entropy_with_logits(w * x, y)
+    step = tn.compile(loss)
+    for y in (target, target[::-1]):
+        x = np.array([1.0, 2.0, -1.0])
+        w.grad = None
+        value = step(x, y)
+        found, w.grad = w.grad.copy(), None
+        expected = loss(x, y)
+        expected.backward()
+        assert value.item() == expected.item()
+        np.testing.assert_allclose(found, w.grad, rtol=1e-12)
+    with pytest.raises(tn.errors.ArgumentError, match="probabilities"):
+        step(x, target + 1.5)

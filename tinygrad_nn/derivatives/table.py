@@ -221,7 +221,13 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[st
     positional: list[str] = []
     keywords: list[str] = []
     rest = None
-    for p in inspect.signature(function).parameters.values():
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        if not isinstance(function, np.ufunc):
+            raise
+        return tuple(f"x{k + 1}" for k in range(function.nin)), (), None  # ufuncs of older NumPys say no names
+    for p in parameters:
         if p.kind is p.VAR_POSITIONAL:
             rest = p.name
         elif p.kind is p.KEYWORD_ONLY:
