@@ -243,3 +243,102 @@ def test_an_upstream_gradient_of_zeros_gives_zeros() -> None:
     report = gradient_report(np.sin, RNG(0).standard_normal((5, 3)), rule=rule)
     assert [c.kind for c in report.causes] == ["nonlinear"]
     assert "zeros" in report.causes[0].sentence
+
+
+def refusing(function, low, high):
+    """The function, with an error for every argument outside [low, high], as libraries raise it."""
+
+    def strict(x):
+        if np.any((np.real(x) < low) | (np.real(x) > high)):
+            raise ValueError("outside of the domain")
+        return function(x)
+
+    return strict
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("complex_too", [True, False])
+@pytest.mark.parametrize("edge", [0.5, 1e-12, 0.0])
+def test_an_error_beyond_the_edge_of_the_domain_is_no_failure(edge, complex_too, factor) -> None:
+    root = refusing(np.sqrt, 0, np.inf)
+
+    def fn(x):
+        if np.iscomplexobj(x) and not complex_too:
+            raise TypeError("real numbers only")
+        return root(x)
+
+    x = np.array([edge, 1.0, 2.0, 3.0])
+    rule = elementwise(fn, lambda x: factor / (2 * np.sqrt(x)))
+    with np.errstate(divide="ignore"):
+        assert gradient_report(fn, x, rule=rule).ok == (factor == 1)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_matrix_that_is_hardly_positive_definite(gap, seed) -> None:
+    a = np.array([[1.0, 1 - gap], [1 - gap, 1.0]]) / 2
+    assert gradient_report(lambda a: np.linalg.cholesky(a + a.T), a, seed=seed).ok
+
+
+def log_of_rest(scores):
+    return np.log(1 - 1 / (1 + np.exp(-scores)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_forward_loses_inside_is_vague_at_worst(seed) -> None:
+    """1 - p has a few digits left where p is nearly 1, which neither inputs moved by an ulp nor outputs show."""
+    scores = np.array([-3.0, 2.0, 31.0, 34.0, -60.0]) * RNG(seed).uniform(0.95, 1.05, 5)
+    exact = lambda x: -1 / (1 + np.exp(-x))
+    right = gradient_report(lambda x: np.sum(log_of_rest(x)), scores, rule=summed(log_of_rest, exact), seed=seed)
+    assert right.ok
+    assert right.results[0].verdict != "ok"
+    for entry in (0, 1):  # and hides no mistake elsewhere
+        rule = summed(log_of_rest, lambda x, entry=entry: exact(x) * np.where(np.arange(5) == entry, 1.001, 1))
+        wrong = gradient_report(lambda x: np.sum(log_of_rest(x)), scores, rule=rule, seed=seed)
+        assert wrong.results[0].verdict == "WRONG"
+
+
+def summed(f, slope):
+    return lambda x: (np.sum(f(x)), lambda g: (g * slope(x),))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_one_entry_that_is_not_finite_is_counted_as_one(bad) -> None:
+    def rule(x):
+        return np.sin(x), lambda g: (np.where(np.arange(7) == 4, bad, g * np.cos(x)),)
+
+    (result,) = gradient_report(np.sin, RNG(0).standard_normal(7), rule=rule).results
+    assert (result.verdict, result.wrong, result.looked, result.index) == ("WRONG", 1, 7, (4,))
+    assert result.error == np.inf
+
+
+@pytest.mark.parametrize("dtype", ["U8", "O", "M8[s]", "S3", "c16"])
+def test_a_gradient_that_is_no_real_number_is_told(dtype) -> None:
+    def rule(a, b):
+        return a * b, lambda g: (g * b, np.zeros(3, dtype))
+
+    report = gradient_report(lambda a, b: a * b, RNG(0).standard_normal(3), RNG(1).standard_normal(3), rule=rule)
+    assert [r.verdict for r in report.results] == ["ok", "WRONG"]
+    assert [c.kind for c in report.causes] == ["dtype"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gradients_below_the_rounding_of_the_outputs(seed) -> None:
+    """A saturated softmax stands still, and its rule leaves what rounding leaves."""
+
+    def softmax(z):
+        e = np.exp(z - np.max(np.real(z), axis=-1, keepdims=True))
+        return e / np.sum(e, axis=-1, keepdims=True)
+
+    def rule(z):
+        y = softmax(z)
+        return y, lambda g: (y * (g - np.sum(g * y, axis=-1, keepdims=True)),)
+
+    z = np.array([[170.0, -50.0, 75.0], [130.0, -90.0, 170.0]]) + RNG(seed).standard_normal((2, 3))
+    assert gradient_report(softmax, z, rule=rule, seed=seed).ok
+
+
+def test_subnormal_gradients_are_linear_but_for_their_rounding() -> None:
+    rule = elementwise(lambda x: np.sin(x) * 1e-318, lambda x: np.cos(x) * 1e-318)
+    causes = gradient_report(lambda x: np.sin(x) * 1e-318, RNG(0).standard_normal(5), rule=rule).causes
+    assert "nonlinear" not in [c.kind for c in causes]

@@ -186,19 +186,24 @@ class Checker:
         g, x = view.analytic, view.x
         if g.shape != x.shape:
             return
-        a, n = g.ravel()[view.where].astype(np.float64), view.numeric
+        known = np.isfinite(view.numeric)  # not beyond the edge of the domain, nor beyond what is looked at
+        if not known.any():
+            return
+        where, n = view.where[known], view.numeric[known]
+        a = g.ravel()[where].astype(np.float64)
         gap = np.abs(a - n)
         size = np.maximum(np.abs(a), np.abs(n))
         scale = np.where(size > 0, size, 1.0)
-        bad = ~(gap <= max(10 * self.tolerance, 1e-9) * np.maximum(scale, 1e-6 * np.max(size, initial=0)))
+        largest = float(np.max(size, initial=0, where=np.isfinite(size)))
+        bad = ~(gap <= max(10 * self.tolerance, 1e-9) * np.maximum(scale, 1e-6 * largest))
         if not bad.any():
             bad = gap == gap.max()
         first = int(
-            np.argmax(np.where(bad, np.where(np.isfinite(gap), gap / scale, np.inf) * (size > 1e-3 * np.max(size)), -1))
+            np.argmax(np.where(bad, np.where(np.isfinite(gap), gap / scale * (size > 1e-3 * largest), np.inf), -1))
         )
         result.wrong, result.looked = int(bad.sum()), len(a)
-        result.error = float(gap[first] / scale[first])
-        result.index = tuple(int(i) for i in np.unravel_index(view.where[first], x.shape))
+        result.error = float(gap[first] / scale[first]) if np.isfinite(gap[first]) else float("inf")
+        result.index = tuple(int(i) for i in np.unravel_index(where[first], x.shape))
         result.pair = float(a[first]), float(n[first])
         result.numeric = float(np.max(np.abs(n)))
         result.taylor = self._taylor(view)
@@ -246,7 +251,10 @@ class Checker:
                     p.astype(np.float64) if isinstance(p, np.ndarray) and p.dtype.kind == "f" else p for p in points
                 ]
                 arrays[k] = np.asarray(arrays[k] + step * u)
-                ends.append(self.problem.outputs(arrays))
+                ys = self.problem.outputs_or_none(arrays)
+                if ys is None:
+                    return None
+                ends.append(ys)
             change = sum(float(np.sum(v * (a - b))) for v, a, b in zip(self.vs, *ends, strict=True))
             remainders.append(abs(change - h * float(np.sum(g * u))))
         if not remainders[0] or not remainders[2] or not np.all(np.isfinite(remainders)):

@@ -60,8 +60,8 @@ def neighbours(problem: Problem, points: Arrays, vs: Arrays, rng: np.random.Gene
     for _ in range(PAIRS):
         for near in nudged(problem, points, rng):
             with quiet():
-                ys = problem.outputs(near)
-            if all(np.all(np.isfinite(y)) for y in ys):
+                ys = problem.outputs_or_none(near)
+            if ys is not None and all(np.all(np.isfinite(y)) for y in ys):
                 found.append(Oracle(problem, near, vs))
     return found
 
@@ -73,17 +73,21 @@ def hair(x: Any) -> Any:
 
 
 def around(problem: Problem, rng: np.random.Generator, count: int) -> Iterator[Arrays]:
-    """Points a hair away in every entry, opposite ones in turn."""
+    """Points a hair away in every entry, opposite ones in turn, where the function does not refuse."""
     for _ in range(count // 2):
         steps = {}
         for k in problem.active:
             shape = problem.points[k].shape
             steps[k] = hair(problem.points[k]) * rng.uniform(0.5, 1, shape) * rng.choice([-1.0, 1.0], shape)
         for sign in (1, -1):
-            yield [
+            points = [
                 np.asarray(p + sign * steps[k], dtype=p.dtype) if k in steps else p
                 for k, p in enumerate(problem.points)
             ]
+            with quiet():
+                ys = problem.outputs_or_none(points)
+            if ys is not None:
+                yield points
 
 
 def cuts(shape: tuple[int, ...], rng: np.random.Generator) -> Arrays:

@@ -20,11 +20,12 @@ import numpy as np
 
 from tinygrad_nn.testing.problem import Arrays, Problem
 
-__all__ = ["Oracle", "Slope", "quiet"]
+__all__ = ["ROUGH", "Oracle", "Slope", "quiet"]
 
 TINY_STEP = 1e-30
 GUARD_STEPS = (2.0**-10, 2.0**-11)
 AGREEMENT = 1e-9
+ROUGH = 1e-3  # a slope known no better than this tells nothing
 FIRST, SMALLER, LARGER = 5, (13, 21), (-3, -11, -19)  # windows of ten steps, the first 2**-5 ... 2**-12
 RATIO, ROWS = 1.75, 10  # steps halved would let rounded values agree by chance
 GOOD = {np.longdouble: 1e-13, np.float64: 1e-12}
@@ -89,6 +90,11 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def _floating(y: Any) -> Any:
+    """The dtype of an output, or float64 where that holds no NaN."""
+    return y.dtype if y.dtype.kind in "fc" else np.float64
+
+
 def weighed(v: Any, y: Any) -> Any:
     """``v * y``, and 0 where the upstream gradient leaves an output out, whatever the output is."""
     found = v * y
@@ -127,9 +133,13 @@ class Oracle:
         return self._widened[dtype]
 
     def _outputs(self, dtype: Any, k: int, step: Any) -> Arrays:
+        """The outputs a step away; NaN where the function refuses to go, though it takes the point itself."""
         arrays = list(self._arrays(dtype))
         arrays[k] = np.asarray(arrays[k] + step)
-        return self.problem.outputs(arrays)
+        if dtype is np.complex128:
+            return self.problem.outputs(arrays)
+        base = self._at_base(dtype)
+        return self.problem.outputs_or_none(arrays) or [np.full(y.shape, np.nan, _floating(y)) for y in base]
 
     def _at_base(self, dtype: Any) -> Arrays:
         if dtype not in self._base:
@@ -141,6 +151,29 @@ class Oracle:
         return float(
             sum(np.sum(np.abs(weighed(v, y))) for v, y in zip(self.vs, self._at_base(np.float64), strict=True))
         )
+
+    def coarseness(self, k: int, u: Any) -> float:
+        """How much of a slope a forward may lose inside, as 1 - p does where p is nearly 1; 0 where nothing shows it.
+
+        No input moved by an ulp shows it, and no size of an output; the same forward in long double does, both at
+        the point and in its differences along this direction.
+        """
+        if np.finfo(np.longdouble).eps >= EPS:
+            return 0.0
+        worst = 0.0
+        try:
+            sharp = self._at_base(np.longdouble)
+            pairs = [(self._ends(np.float64, k, u, h), self._ends(np.longdouble, k, u, h)) for h in GUARD_STEPS]
+        except Exception:  # noqa: BLE001 - LAPACK and others refuse long double
+            return 0.0
+        for plain, wide in pairs:
+            if plain is None or wide is None:
+                return 0.0
+            gap = float(abs(plain.value - wide.value))
+            if gap > 64 * EPS * self.noise() / plain.step:
+                worst = max(worst, gap)
+        lost = [weighed(v, y - s) for v, y, s in zip(self.vs, self._at_base(np.float64), sharp, strict=True)]
+        return min(10 * worst, 128 * float(sum(np.sum(np.abs(part)) for part in lost)))
 
     def slope(self, k: int, u: Any, *, guard: bool = True) -> Slope:
         """Differentiate along `u` in input `k`; without `guard`, trust what was learned about the input."""
@@ -219,8 +252,8 @@ class Oracle:
                 for a, m in zip(self._arrays(np.complex128), moves, strict=True)
             ]
             arrays[k] = np.asarray(arrays[k] + 1j * factor * u)
-            ys = self.problem.outputs(arrays)
-            if any(y.shape != b.shape for y, b in zip(ys, bends, strict=True)):
+            ys = self.problem.outputs_or_none(arrays)
+            if ys is None or any(y.shape != b.shape for y, b in zip(ys, bends, strict=True)):
                 return float("inf")
             bends = [b + weighed(v, np.imag(y) / factor) for v, y, b in zip(self.vs, ys, bends, strict=True)]
         bend = 2 * float(sum(np.sum(np.abs(b)) for b in bends))
@@ -311,8 +344,14 @@ class Oracle:
             gaps = [abs(slope.value - best.value) - 10 * (slope.error + best.error)]
             if expected is not None:
                 gaps.append(abs(slope.value - expected.value) - 10 * (slope.error + expected.error))
-            if first not in LARGER or not max(gaps) > 0:
-                found.append(slope)
+            if first in LARGER and max(gaps) > 0:
+                continue
+            # two windows that are both sure and both smooth, of different slopes: a stair of rounding, or a bend
+            for other in found if not slope.jump else ():
+                gap = float(abs(slope.value - other.value))
+                if not other.jump and other.error <= ROUGH * other.size and gap > 10 * (slope.error + other.error):
+                    slope.error, other.error = max(slope.error, gap), max(other.error, gap)
+            found.append(slope)
         return [s for s in found if np.isfinite(s.value)]
 
     def _ghosts(self, dtype: Any, k: int, u: Any, expected: Arrays) -> Arrays:

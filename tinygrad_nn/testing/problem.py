@@ -83,6 +83,13 @@ class Problem:
         self.rewind()
         return self.forward(arrays)
 
+    def outputs_or_none(self, arrays: Arrays) -> Arrays | None:
+        """Run the forward pass where it may refuse: outside of its domain, or for other shapes."""
+        try:
+            return self.outputs(arrays)
+        except Exception:  # noqa: BLE001 - a function may refuse by any error
+            return None
+
     def pulled(self, arrays: Arrays) -> tuple[Arrays, Back]:
         """Run the forward pass that the backward pass belongs to."""
         self.evaluations += 1

@@ -96,17 +96,19 @@ class View:
             return self.problem.outputs(list(self.oracle.points))
 
     def forward_slope(self, u: Any) -> Arrays:
-        """J u for each output, by complex step or a central difference."""
+        """J u for each output, by complex step or a central difference; NaN where the function refuses to go."""
         points = self.oracle.points
+        beyond = [np.full(y.shape, np.nan) for y in self.outputs]
         if self.oracle.methods.get(self.k) != "ladder":
             arrays = [p.astype(complex) if isinstance(p, np.ndarray) and p.dtype.kind == "f" else p for p in points]
             arrays[self.k] = np.asarray(arrays[self.k] + 1e-30j * u)
-            return [np.imag(y) / 1e-30 for y in self.problem.outputs(arrays)]
+            ys = self.problem.outputs_or_none(arrays)
+            return beyond if ys is None else [np.imag(y) / 1e-30 for y in ys]
         ends = []
         for h in (1e-5, -1e-5):
             arrays = list(points)
             arrays[self.k] = np.asarray(arrays[self.k] + h * u)
-            ends.append(self.problem.outputs(arrays))
+            ends.append(self.problem.outputs_or_none(arrays) or beyond)
         return [(a - b) / 2e-5 for a, b in zip(*ends, strict=True)]
 
     @functools.cached_property
