@@ -135,11 +135,9 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             "no number gets there",
             [
                 "...axis > 0 else axis)))",
-                "...axis > 0 else axis))), len(rest))",
                 "shape = (*(a.shape[i] for i in rest), _count(a.shape, 0 if ...",
             ],
         ),
-        ("_one_axis", _SAME, ["...for i in rest), _count(a.shape, axis))), len(rest))"]),
         ("_kept", "no number gets there", ["...axis > 0 else axis) if isinstance(axis, tuple) else (axis,))]..."]),
         (
             "_average",
@@ -246,7 +244,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ("np.ravel", _VECTOR, ["...np.reshape(g.ravel('K').reshape(g.shape)..."]),
         ("np.broadcast_to", _NARROWS, ["numpy_row(np.broadcast_to, lambda..._array.shape))"]),
         ("np.copy", _NARROWS, ["numpy_row(np.copy, lambda...: g)"]),
-        ("np.copy", "the same values, and nothing writes into a Tensor", ["lambda a: a"]),
         (
             "np.full_like",
             _NARROWS,

@@ -92,7 +92,8 @@ class Draw:
         if kind == "none":
             return None
         if kind == "one":
-            return self.pick(self.integer(-ndim, ndim - 1), self.integer(ndim // 2, ndim - 1))
+            far = self.integer(ndim // 2, ndim - 1), self.integer(-ndim, -1 - ndim // 2)
+            return self.pick(self.integer(-ndim, ndim - 1), *far)
         return tuple(i - ndim * self.pick(0, 1) for i in self.permuted(range(ndim))[: self.integer(0, ndim)])
 
     def values(
