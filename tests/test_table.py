@@ -85,7 +85,10 @@ CALLS = {
 def test_no_function_writes_into_an_array_or_converts(function) -> None:
     x = tn.Tensor(np.eye(3), requires_grad=True)
     ufunc = isinstance(function, np.ufunc)
-    documented = {"out", "dtype"} if ufunc else inspect.signature(function).parameters
+    try:
+        documented = {"out", "dtype"} if ufunc else inspect.signature(function).parameters
+    except ValueError:
+        pytest.skip("this NumPy does not tell the signature")
     options = {"out": (np.eye(3),) * (function.nout if ufunc else 1), "dtype": np.float32}
     for name in {"out", "dtype"} & set(documented) - ({"dtype"} if function is getattr(np, "astype", None) else set()):
         for args in CALLS[function.nin if ufunc else None](x):

@@ -47,7 +47,7 @@ def _cast(x: Any, to: Any) -> Any:
 
 cast: Callable[..., Any] = own(_cast, lambda g, _y, _x, to: g.astype(_x.dtype), name="astype")
 
-if hasattr(np, "astype"):  # NumPy 2.1
+if hasattr(np, "unstack"):  # of NumPy 2.1, from which on np.astype takes other arrays than its own
 
     @composition(np.astype)
     def _astype(x: Any, to: Any, /, *, copy: bool = True) -> Any:
