@@ -58,7 +58,7 @@ if hasattr(np, "unstack"):  # of NumPy 2.1, from which on np.astype takes other 
 
 
 def _check_order(order: Any) -> None:
-    if order not in ("C", "F"):
+    if not isinstance(order, str) or order not in ("C", "F"):
         raise ArgumentError(
             f"order={order!r} depends on the memory layout, which Tensors do not promise: use 'C' or 'F'"
         )
