@@ -50,9 +50,7 @@ def whole(name: str, value: Any, least: int = 1, most: int = np.iinfo(np.intp).m
     """Return a whole number from `least` to `most` as an int; a bool is no number."""
     try:
         found = least - 1 if isinstance(value, (bool, np.bool_)) else operator.index(value)
-    except TypeError:
-        found = least - 1
-    except TinygradError:  # a Tensor that is no index
+    except (TypeError, TinygradError):  # the latter of a Tensor that is no index
         found = least - 1
     if not least <= found <= most:
         end = "" if most == np.iinfo(np.intp).max else f" and {most} or less"
@@ -79,23 +77,23 @@ def number(
     below: float | None = None,
 ) -> float:
     """Return a finite real number as a float: ``low <= value <= high``, and ``above < value < below`` where given."""
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value[()]
+    is_real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    try:
+        found = float(value) if is_real else math.nan
+    except OverflowError:
+        found = math.inf
+    fits = low <= found <= high and (above is None or found > above) and (below is None or found < below)
+    if fits and math.isfinite(found):
+        return found
+    # said only where it is needed: functions check their options at every call
     limits = [f"{name} >= {low}"] if low > -math.inf else []
     limits += [f"{name} <= {high}"] if high < math.inf else []
     limits += [f"{name} > {above}"] if above is not None else []
     limits += [f"{name} < {below}"] if below is not None else []
     wanted = f"{name}={_told(value)} must be a finite number" + (f" with {' and '.join(limits)}" if limits else "")
-    if isinstance(value, np.ndarray) and not value.ndim:
-        value = value[()]
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise DTypeError(wanted)
-    try:
-        found = float(value)
-    except OverflowError:
-        found = math.inf
-    fits = low <= found <= high and (above is None or found > above) and (below is None or found < below)
-    if not (fits and math.isfinite(found)):
-        raise ArgumentError(wanted)
-    return found
+    raise ArgumentError(wanted) if is_real else DTypeError(wanted)
 
 
 def numbers(name: str, value: Any) -> Any:
