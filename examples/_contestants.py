@@ -103,10 +103,13 @@ def hand_update(work: Workload, parameters: list[Any], grads: list[Any]) -> Call
     moments = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
     now = [0]
 
+    multiply, subtract = np.multiply, np.subtract
+    pairs = list(zip(parameters, grads, strict=True))
+
     def sgd() -> None:
-        for p, g in zip(parameters, grads, strict=True):
-            np.multiply(g, rate, out=g)
-            np.subtract(p, g, out=p)
+        for p, g in pairs:
+            multiply(g, rate, out=g)
+            subtract(p, g, out=p)
 
     def adam() -> None:
         now[0] += 1
@@ -142,33 +145,34 @@ def by_hand(work: Workload, *, textbook: bool = False) -> Step:
     update = hand_update(work, parameters, grads)
     layers = list(zip(weights, biases, sums, outs, strict=True))
     back = list(zip(sums, outs, errors, grads[::2], grads[1::2], inputs_t, weights_t, strict=True))[::-1]
-    total = np.add.reduce
+    total, add, subtract, multiply = np.add.reduce, np.add, np.subtract, np.multiply
+    tanh, cosh, square, divide = np.tanh, np.cosh, np.square, np.divide
 
     def step(x: Any = x, y: Any = y) -> Any:
         a = x
         for w, b, z, out in layers:
-            np.dot(a, w, out=z)
-            np.add(z, b, out=z)
-            np.tanh(z, out=out)
+            a.dot(w, out=z)  # np.dot(a, w, out=z), without its detour
+            add(z, b, out=z)
+            tanh(z, out=out)
             a = out
         last = errors[-1]
-        np.subtract(a, y, out=last)
-        np.square(last, out=squares)
+        subtract(a, y, out=last)
+        square(last, out=squares)
         loss = total(squares, axis=None) / count
-        np.multiply(last, factor, out=last)
+        multiply(last, factor, out=last)
         for k, (z, out, error, dw, db, a_t, w_t) in enumerate(back):
             if textbook:
-                np.square(out, out=z)
-                np.subtract(one, z, out=z)
+                square(out, out=z)
+                subtract(one, z, out=z)
+                multiply(error, z, out=error)
             else:
-                np.cosh(z, out=z)
-                np.reciprocal(z, out=z)
-                np.square(z, out=z)
-            np.multiply(error, z, out=error)
+                cosh(z, out=z)
+                divide(error, z, out=error)
+                divide(error, z, out=error)
             total(error, axis=0, out=db)
-            np.dot(x.T if a_t is None else a_t, error, out=dw)
+            (x.T if a_t is None else a_t).dot(error, out=dw)
             if k + 1 < len(back):
-                np.dot(error, w_t, out=back[k + 1][2])
+                error.dot(w_t, out=back[k + 1][2])
         update()
         return loss
 

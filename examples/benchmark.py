@@ -3,8 +3,9 @@
 Tanh layers with bias and the mean squared error; a step is forward, backward and update.  All contestants
 run in one process, in interleaved rounds of 20 milliseconds each, and the medians are printed, in
 microseconds: once with one thread and once with two, each in a process of its own, since some libraries read
-the number of threads only when they are loaded.  Then come the notebooks' whole runs, one sample at a time,
-and the peak memory of a large batch.  What is not installed is left out; NumPy alone is enough.
+the number of threads only when they are loaded.  For one thread the process is held on one core, where the
+system can do that: JAX uses the others too, whatever it is told.  Then come the notebooks' whole runs, one
+sample at a time, and the peak memory of a large batch.  What is not installed is left out; NumPy alone is enough.
 
 "by hand" is the best NumPy that we could write with the very formulas of the derivative table: matrix
 products, sums and functions into arrays that were allocated once.  "by hand, 1 - y*y" takes the derivative of
@@ -179,6 +180,8 @@ def main() -> None:
     parser.add_plots()
     parser.add_argument("--child", choices=("steps", "runs"), help="measure that in this process")
     options = parser.parse_args()
+    if options.child and os.environ.get("OMP_NUM_THREADS") == "1" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if options.child == "runs":
         whole_runs()
         return

@@ -41,7 +41,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             ],
         ),
         ("_clip_x", _TIE, ["return g if low is None else _share(g, x >= low, x == low)"]),
-        ("_tanh", _SAME, ["limit = log_max(g.dtype)", "limit = log_max(_y.dtype)"]),
         ("np.nan_to_num", "not read", ["...copy=False, nan=0.0...", "...copy=True, nan=1.0..."]),
         (
             "np.sinc",

@@ -23,7 +23,7 @@ from mpmath import mp, mpf
 
 import tinygrad_nn as tn
 from tinygrad_nn import functional as F  # noqa: N812 - its customary name
-from tinygrad_nn.derivatives.elementwise import length
+from tinygrad_nn.derivatives.elementwise import length, over_cosh_squared
 from tinygrad_nn.derivatives.table import rows
 from tinygrad_nn.tensor import leaf
 
@@ -918,6 +918,7 @@ SMOOTH: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[floa
     "np.arccosh": (np.arccosh, mp.acosh, ((1.2, 5.0),)),
     "np.arctanh": (np.arctanh, mp.atanh, (INSIDE,)),
     "np.tanh": (np.tanh, mp.tanh, (AROUND_ZERO,)),
+    "over_cosh_squared": (over_cosh_squared, lambda g, x: g / mp.cosh(x) ** 2, (AROUND_ZERO, AROUND_ZERO)),
     "sigmoid": (F.sigmoid, lambda x: 1 / (1 + mp.exp(-x)), (AROUND_ZERO,)),
     "np.logaddexp": (np.logaddexp, lambda a, b: mp.log(mp.exp(a) + mp.exp(b)), (AROUND_ZERO, AROUND_ZERO)),
     "np.logaddexp2": (

@@ -359,7 +359,8 @@ def test_source_reads_as_the_formulas():
     x, y = regression(0)
     step(x, y)
     backward = step.source[step.source.index("def backward") : step.source.index("return forward")]
-    assert re.search(r"np.multiply\((d_tanh\w*), (\w+), out=d_\2\)", backward)  # dZ = dA f'(Z)
+    slope = r"np.cosh\((\w+), out=\1\).*\n *np.divide\(d_tanh\w*, \1, out=(\w+)\).*\n *np.divide\(\2, \1, out=d_\1\)"
+    assert re.search(slope, backward)  # dZ = dA / cosh(Z)^2
     assert re.search(r"np.dot\((d_\w+), \w*weight.T, out=d_tanh\w*\)", backward)  # dA = dZ W^T
     assert "number" not in step.source
 

@@ -160,27 +160,6 @@ def test_a_product_that_is_read_elsewhere_is_not_merged(b):
     assert not passes.merge_scalars(program)
 
 
-def tanh_slope(b, x, limit, backward=True):
-    z = b.add("ufunc", np.minimum, b.add("ufunc", np.maximum, x, -limit), limit)
-    r = b.add("ufunc", np.reciprocal, b.add("ufunc", np.cosh, z))
-    return b.add("ufunc", np.multiply, r, r, backward=backward)
-
-
-def test_unneeded_clips(b):
-    program = b.program(tanh_slope(b, b.input(3), float(elementwise.log_max(f8))))
-    passes.simplify(program)
-    assert names(program) == ["cosh", "reciprocal", "multiply"]
-    kernels.choose_kernels(program)
-    assert names(program) == ["cosh", "reciprocal", "square"]
-
-
-@pytest.mark.parametrize(("limit", "backward"), [(20.0, True), (709.0, False)])
-def test_needed_clips(b, limit, backward):
-    program = b.program(tanh_slope(b, b.input(3), limit, backward))
-    passes.simplify(program)
-    assert len(program.ops) == 5
-
-
 def test_repeated(b):
     x = b.input(3)
     y = [b.add("ufunc", np.exp, b.add("ufunc", np.minimum, x, 0)) for _ in range(2)]

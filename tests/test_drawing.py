@@ -25,26 +25,24 @@ GOLDEN = r"""digraph recorded {
   edge [arrowsize=0.6, color="#444444"]
   n0 [label="x\n(4, 2) float32", style="filled,dashed", fillcolor="#ffffff"]
   n1 [label="net.weight\n(2, 3) float32", style=filled, fillcolor="#fbdca0"]
-  n2 [label="np.matmul\n(4, 3) float32"]
-  n0 -> n2
-  n1 -> n2
-  n3 [label="net.bias\n(3,) float32", style=filled, fillcolor="#fbdca0"]
-  n4 [label="np.add\n(4, 3) float32"]
-  n2 -> n4
+  n2 [label="net.bias\n(3,) float32", style=filled, fillcolor="#fbdca0"]
+  n3 [label="linear\n(4, 3) float32"]
+  n0 -> n3
+  n1 -> n3
+  n2 -> n3
+  n4 [label="np.subtract\n(1, ·)\n(4, 3) float32"]
   n3 -> n4
-  n5 [label="np.subtract\n(1, ·)\n(4, 3) float32"]
+  n5 [label="np.sum\naxis=1, keepdims=True\n(4, 1) float32"]
   n4 -> n5
-  n6 [label="np.sum\naxis=1, keepdims=True\n(4, 1) float32"]
+  n6 [label="getitem\n(:2, ...)\n(2, 1) float32"]
   n5 -> n6
-  n7 [label="getitem\n(:2, ...)\n(2, 1) float32"]
+  n7 [label="np.multiply\n(2, 1) float32"]
   n6 -> n7
-  n8 [label="np.multiply\n(2, 1) float32"]
-  n7 -> n8
-  n7 -> n8
-  n9 [label="0.5\n() float32", style="filled,dashed", fillcolor="#ffffff"]
-  n10 [label="np.multiply\n(2, 1) float32", peripheries=2]
-  n8 -> n10
-  n9 -> n10
+  n6 -> n7
+  n8 [label="0.5\n() float32", style="filled,dashed", fillcolor="#ffffff"]
+  n9 [label="np.multiply\n(2, 1) float32", peripheries=2]
+  n7 -> n9
+  n8 -> n9
 }
 """
 
@@ -54,7 +52,7 @@ def test_the_text_of_a_small_graph():
     y = np.sum(1 - net(x), axis=1, keepdims=True)[:2, ...]
     picture = tn.draw(y * y * np.array(0.5, np.float32), {"net": net, "x": x})
     assert str(picture) == picture.dot == GOLDEN
-    assert repr(picture).startswith("<Drawing of 7 operations, 2 leaves, 2 constants;")
+    assert repr(picture).startswith("<Drawing of 6 operations, 2 leaves, 2 constants;")
 
 
 def boxes(picture):

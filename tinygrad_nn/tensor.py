@@ -505,12 +505,9 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
     tensor = _new(Tensor)
     tensor._array = y
     tensor._node = None
-    if recording is True:
-        if wanted:
-            tensor._node = record(row, arrays, kwargs, parents, wanted | bit, y, pullback)
-    elif recording:
-        if wanted and recording.gradients:
-            tensor._node = record(row, arrays, kwargs, parents, wanted | bit, y, pullback)
+    if wanted and recording and (recording is True or recording.gradients):
+        tensor._node = record(row, arrays, kwargs, parents, wanted | bit, y, pullback)
+    if recording is not True and recording:
         recording.add(row, tuple(arrays), kwargs, y, tensor._node)
     return tensor
 
@@ -537,9 +534,11 @@ def _call(function: Any, *args: Any, **kwargs: Any) -> Tensor:
 
 def _dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a function of the table with Tensors among its arguments, however they were passed."""
+    row = TABLE.get(function)
+    if row is not None and row.direct and not kwargs and len(args) == len(row.rules):
+        return apply(row, args)
     if kwargs:
         kwargs = {name: value for name, value in kwargs.items() if value is not None or name not in ("out", "dtype")}
-    row = TABLE.get(function)
     if row is None:
         made_of_others = COMPOSITIONS.get(function)
         if made_of_others is None:

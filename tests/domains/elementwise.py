@@ -149,6 +149,12 @@ def choice(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(function, [d.spread(first), d.spread(second, 0.5)])
 
 
+@domain(elementwise.over_cosh_squared)
+def over_cosh_squared(d: Draw, function: Callable[..., Any]) -> Case:
+    g, x = d.shapes(2)
+    return Case(function, [d.values(g), d.values(x, -4, 4)])
+
+
 @domain(elementwise.keep_zero)
 def keep_zero(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape()

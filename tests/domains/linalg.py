@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from domains.base import Case, Draw, beside_lists, domain, relayout
-from tinygrad_nn.derivatives import decompositions, matrices
+from tinygrad_nn.derivatives import decompositions, linalg, matrices
 
 LETTERS = "bBaAc"  # in another order than the alphabet, and the first ones that a rule would add
 
@@ -55,6 +55,13 @@ def matmul(d: Draw, function: Callable[..., Any]) -> Case:
     if min(len(a), len(b)) == 1:
         return Case(function, [d.values(a), d.values(b)])
     return with_axes(d, function, (a, b), (2, 2, 2))
+
+
+@domain(linalg.linear)
+def linear(d: Draw, function: Callable[..., Any]) -> Case:
+    n, m = d.side(), d.side()
+    x = (*d.pick((d.side(),), (), (2, 3), (0,)), n)
+    return Case(function, [d.values(x), d.values((n, m)), d.values((m,))])
 
 
 def along(shape: tuple[int, ...], n: int, axis: int) -> tuple[int, ...]:

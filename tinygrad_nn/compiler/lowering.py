@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.compiler.program import Op, Value, values_in
-from tinygrad_nn.derivatives import Row, elementwise, random, shaping
+from tinygrad_nn.derivatives import Row, elementwise, linalg, random, shaping
 
 __all__ = ["is_data_dependent", "lower"]
 
@@ -97,6 +97,14 @@ def _product(emit: Emit, args: tuple[Any, ...], kwargs: dict[str, Any], _result:
     return None
 
 
+def _linear(emit: Emit, args: tuple[Any, ...], _kwargs: dict[str, Any], result: Value) -> Value | None:
+    x, w, b = args
+    if not all(isinstance(a, Value) and a.dtype == result.dtype for a in args) or result.dtype.kind != "f":
+        return None
+    kind, product = ("dot", np.dot) if len(x.shape) == len(w.shape) == 2 else ("call", np.matmul)
+    return emit("ufunc", np.add, emit(kind, product, x, w), b)
+
+
 def _relu(emit: Emit, args: tuple[Any, ...], _kwargs: dict[str, Any], _result: Value) -> Value | None:
     return emit("ufunc", np.maximum, args[0], 0)
 
@@ -108,6 +116,14 @@ def _sigmoid(emit: Emit, args: tuple[Any, ...], _kwargs: dict[str, Any], result:
     rising = emit("ufunc", np.exp, emit("ufunc", np.minimum, x, 0))
     falling = emit("ufunc", np.exp, emit("ufunc", np.minimum, emit("ufunc", np.negative, x), 0))
     return emit("ufunc", np.divide, rising, emit("ufunc", np.add, rising, falling))
+
+
+def _over_cosh_squared(emit: Emit, args: tuple[Any, ...], _kwargs: dict[str, Any], _result: Value) -> Value | None:
+    g, x = args
+    if not (isinstance(g, Value) and isinstance(x, Value) and g.dtype == x.dtype and g.shape == x.shape):
+        return None
+    cosh = emit("ufunc", np.cosh, x)
+    return emit("ufunc", np.divide, emit("ufunc", np.divide, g, cosh), cosh)
 
 
 def _expand(emit: Emit, args: tuple[Any, ...], kwargs: dict[str, Any], _result: Value) -> Value | None:
@@ -168,8 +184,10 @@ _LOWERINGS: dict[Callable[..., Any], Lowering] = {
     np.mean: _mean,
     np.matmul: _product,
     np.dot: _product,
+    linalg.linear: _linear,
     elementwise.relu: _relu,
     elementwise.sigmoid: _sigmoid,
+    elementwise.over_cosh_squared: _over_cosh_squared,
     shaping.expand: _expand,
     np.reshape: _reshape,
     np.ravel: _ravel,

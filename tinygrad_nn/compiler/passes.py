@@ -22,7 +22,6 @@ __all__ = [
     "repeated",
     "shrink_broadcasts",
     "simplify",
-    "unneeded_clips",
     "without_effect",
 ]
 
@@ -31,7 +30,7 @@ _KEEP_ZERO = TABLE[elementwise.keep_zero].kernel
 
 def simplify(program: Program) -> None:
     """Run every pass until nothing changes any more."""
-    passes = (without_effect, shrink_broadcasts, fold_constants, merge_scalars, unneeded_clips, repeated, dead_code)
+    passes = (without_effect, shrink_broadcasts, fold_constants, merge_scalars, repeated, dead_code)
     changed = True
     while changed:
         changed = False
@@ -209,38 +208,6 @@ def _scaled(op: Op) -> tuple[Value, float] | None:
             if isinstance(x, Value) and x.shape == op.output.shape and number is not None and math.isfinite(number):
                 return x, float(number)
     return None
-
-
-def unneeded_clips(program: Program) -> bool:
-    """Take away the limits on x in (1 / cosh(x))^2, the derivative of tanh.
-
-    The limits keep cosh from overflowing.  Squared, its reciprocal is 0 there with them and without.
-    """
-    makers, uses = program.makers(), program.uses()
-    changed = False
-    for op in program.ops:
-        if not (op.function is np.multiply and op.kind == "ufunc" and op.args[0] is op.args[1] and op.backward):
-            continue
-        reciprocal = makers.get(op.args[0])
-        if reciprocal is None or reciprocal.function is not np.reciprocal:
-            continue
-        cosh = makers.get(reciprocal.args[0])
-        if cosh is None or cosh.function is not np.cosh or uses[op.args[0]] > 2 or uses[reciprocal.args[0]] > 1:
-            continue
-        x = cosh.args[0]
-        while (limit := makers.get(x)) is not None and limit.function in (np.maximum, np.minimum):
-            number = number_of(limit.args[1])
-            if number is None or not isinstance(limit.args[0], Value) or abs(number) < _far(limit.output.dtype):
-                break
-            x = limit.args[0]
-            changed = True
-        cosh.args = (x,)
-    return changed
-
-
-def _far(dtype: np.dtype[Any]) -> float:
-    """From here on the square of 1 / cosh rounds to 0."""
-    return float(0.99 * elementwise.log_max(dtype))
 
 
 def repeated(program: Program) -> bool:

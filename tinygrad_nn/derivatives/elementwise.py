@@ -24,12 +24,6 @@ _LOG10 = math.log(10)
 _DEGREE = math.pi / 180
 
 
-@functools.cache
-def log_max(dtype: np.dtype[Any]) -> float:
-    """The logarithm of the dtype's largest number: as far as exp goes without overflow."""
-    return float(np.log(np.finfo(dtype).max))
-
-
 # Arithmetic
 
 elementwise(np.add, lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g)
@@ -161,14 +155,23 @@ elementwise(np.arccosh, lambda g, _y, x: g / (np.sqrt(x - 1) * np.sqrt(x + 1)), 
 elementwise(np.arctanh, lambda g, _y, x: g / ((1 - x) * (1 + x)), note="inf at -1 and 1")
 
 
-def _tanh(g: Any, _y: Any, x: Any) -> Any:
-    # 1 - y*y rounds to 0 from |x| = 19 on; 1/cosh is right as far as cosh does not overflow
-    limit = log_max(x.dtype)
-    r = np.reciprocal(np.cosh(x.clip(-limit, limit)))
-    return g * (r * r)
+def _over_cosh_squared(g: Any, x: Any) -> Any:
+    """Return g / cosh(x)^2, which is 0 where cosh(x) overflows."""
+    c = np.cosh(x)
+    return g / c / c
 
 
-elementwise(np.tanh, _tanh)
+# its own function, since cosh and sinh, by which it would be differentiated, overflow where it is 0
+over_cosh_squared: Callable[..., Any] = own(
+    _over_cosh_squared,
+    lambda h, _y, _g, x: over_cosh_squared(h, x),
+    lambda h, y, _g, x: h * y * (-2 * np.tanh(x)),
+    name="over_cosh_squared",
+    broadcasts=True,
+)
+
+# 1 - y*y rounds to 0 from |x| = 19 on
+elementwise(np.tanh, lambda g, _y, x: over_cosh_squared(g, x))
 
 
 def _sigmoid(x: Any) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives.table import composition, numpy_row, unbroadcast
+from tinygrad_nn.derivatives.table import composition, numpy_row, own, unbroadcast
 from tinygrad_nn.errors import ShapeError
 
-__all__: list[str] = []
+__all__ = ["linear"]
 
 
 def _as_array(x: Any) -> Any:
@@ -60,6 +60,25 @@ def _matmul_b(g: Any, _y: Any, a: Any, _b: Any, *, axes: Any = None) -> Any:
 
 
 numpy_row(np.matmul, _matmul_a, _matmul_b)
+
+
+def _linear(x: Any, w: Any, b: Any) -> Any:
+    """Return x @ w + b."""
+    if type(x) is type(w) is type(b) is np.ndarray and x.ndim == w.ndim == 2 and x.dtype is w.dtype is b.dtype:
+        y = x.dot(w)
+        y += b
+        return y
+    return np.matmul(x, w) + b
+
+
+# one node in the place of two, and one array
+linear: Callable[..., Any] = own(
+    _linear,
+    lambda g, _y, _x, w, _b: _matmul_a(g, None, _x, w),
+    lambda g, _y, x, _w, _b: _matmul_b(g, None, x, _w),
+    lambda g, _y, _x, _w, _b: unbroadcast(g, _b.shape),
+    name="linear",
+)
 
 
 def _vecdot_part(g: Any, other: Any, axis: int, axes: Any, k: int, shape: tuple[int, ...], *, keepdims: bool) -> Any:

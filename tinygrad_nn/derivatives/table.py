@@ -82,6 +82,7 @@ class Row:
         "__dict__",
         "bind",
         "broadcasts",
+        "direct",
         "function",
         "kept",
         "kernel",
@@ -124,6 +125,7 @@ class Row:
         self.selects = selects
         self.own = own
         self.plain = not (variadic or pullback)
+        self.direct = self.plain and bind is None  # a call with its arrays alone is the kernel's
         self.note = note
         self.kept: dict[int, tuple[bool, tuple[int, ...]]] = {}
 

@@ -11,6 +11,7 @@ import numpy as np
 from tinygrad_nn import functional
 from tinygrad_nn.checks import dtype_of, flag, number, numbers, whole
 from tinygrad_nn.conversion import check_generator
+from tinygrad_nn.derivatives.linalg import linear
 from tinygrad_nn.errors import DTypeError, ShapeError
 from tinygrad_nn.nn.init import Initializer, drawn, normal, uniform
 from tinygrad_nn.nn.module import Module, Parameter
@@ -80,8 +81,7 @@ class Linear(Module):
             raise ShapeError(
                 f"Linear({self.in_features}, {self.out_features}) takes (..., {self.in_features}), got {shape}{hint}"
             )
-        y = x @ self.weight
-        return y if self.bias is None else y + self.bias
+        return x @ self.weight if self.bias is None else linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         """Sizes, and the missing bias."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy import multiply, subtract
 
 from tinygrad_nn.checks import flag
 from tinygrad_nn.engine import touch
@@ -17,17 +18,16 @@ from tinygrad_nn.tensor import Tensor
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
 _OF_SCHEDULES = {"initial_lr"}  # what a schedule puts into a group, before or after the state is loaded
+_SMALL = 1000  # entries
 
 
 @functools.lru_cache(maxsize=256)
-def _number(value: float, dtype: np.dtype[Any]) -> Any:
-    """Return an array of one number: NumPy takes half a microsecond less for it than for Python's own."""
-    return np.array(value, dtype)
+def _number(value: float, dtype: np.dtype[Any], ours: bool) -> Any:
+    """Return a number to compute with arrays of that dtype: for NumPy's own an array, which saves half a microsecond.
 
-
-def _number_for(data: Any) -> Callable[[float, np.dtype[Any]], Any]:
-    """Return what makes numbers to compute with `data`: other libraries' arrays may not mix with NumPy's."""
-    return _number if type(data) is np.ndarray else lambda value, dtype: dtype.type(value)
+    Other libraries' arrays may not mix with NumPy's.
+    """
+    return np.array(value, dtype) if ours else dtype.type(value)
 
 
 def _kind(p: Tensor) -> tuple[type, np.dtype[Any]]:
@@ -104,6 +104,7 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place."""
+        states, update = self.state, self.update
         for group in self.param_groups:
             for p in group["params"]:
                 leaf = p._node  # noqa: SLF001 - what p.grad and p.data look up, in a third of the time
@@ -113,18 +114,18 @@ class Optimizer:
                             f"a parameter of shape {p.shape} was moved to another kind of array, {_kind(p)[1]}, by "
                             f"Module.to after this optimizer was made: make the optimizer anew after the move"
                         )
-                    state = self.state.get(p)
+                    state = states.get(p)
                     if state is None:
-                        state = self.state[p] = {}
+                        state = states[p] = {}
                     data = p._array  # noqa: SLF001
-                    self.update(data, leaf.grad, state, group)
+                    update(data, leaf.grad, state, group)
                     touch(leaf, data)  # graphs that need the old values will notice
 
     def spare(self, like: Any) -> Any:
         """Return an array of the shape and dtype of `like`, to be overwritten: it saves an allocation a step."""
-        shape, dtype = like.shape, like.dtype
+        shape = like.shape
         found = self._spare.get(shape)
-        if found is None or found.dtype is not dtype or type(found) is not type(like):
+        if found is None or found.dtype is not like.dtype or type(found) is not type(like):
             found = self._spare[shape] = np.empty_like(like)
         return found
 
@@ -136,7 +137,9 @@ class Optimizer:
         """Set the gradient of every parameter to None."""
         for group in self.param_groups:
             for p in group["params"]:
-                p.zero_grad()
+                leaf = p._node  # noqa: SLF001 - p.zero_grad(), in half of the time
+                if leaf is not None:
+                    leaf.grad = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the options and of each parameter's state, parameters by their number."""
@@ -226,6 +229,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay})
+        self._rate: Any = (None, None, None, None)  # the latest learning rate as an array, and what it was made for
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ArgumentError if an option of a group is out of range."""
@@ -246,8 +250,12 @@ class SGD(Optimizer):
             velocity *= momentum
             velocity += grad
             grad = grad + momentum * velocity if group["nesterov"] else velocity
-        rate = _number_for(data)(float(group["lr"]), data.dtype)
-        np.subtract(data, np.multiply(grad, rate, self.spare(data)), data)
+        lr, dtype, kind, rate = self._rate
+        if lr is not group["lr"] or dtype is not data.dtype or kind is not type(data):
+            rate = _number(group["lr"], data.dtype, type(data) is np.ndarray)
+            self._rate = group["lr"], data.dtype, type(data), rate
+        spare = self.spare(data) if data.size > _SMALL else None  # a small array is allocated faster than looked up
+        subtract(data, multiply(grad, rate, spare), data)
 
 
 class RMSprop(Optimizer):
@@ -361,9 +369,9 @@ class Adam(Optimizer):
         m, v = state["m"], state["v"]
         state["step"] += 1
         c1, c2 = 1 - b1 ** state["step"], 1 - b2 ** state["step"]
-        number = _number_for(data)
+        dtype, ours = data.dtype, type(data) is np.ndarray
         numbers = (b1, 1 - b1, b2, 1 - b2, c2, float(group["eps"]), lr / c1)
-        b1, rest1, b2, rest2, c2, eps, rate = (number(value, data.dtype) for value in numbers)
+        b1, rest1, b2, rest2, c2, eps, rate = [_number(value, dtype, ours) for value in numbers]
         spare = self.spare(data)
         m *= b1
         m += np.multiply(grad, rest1, out=spare)
