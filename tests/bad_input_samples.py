@@ -7,16 +7,19 @@ import tempfile
 import types
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 
 import tinygrad_nn as tn
+import tinygrad_nn.testing.strategies
 
 NOT_CALLED = {  # name: why no call of it can be spoilt
+    "Compiled": "what compile gives",
+    "Drawing": "what draw gives",
     "data.Mnist": "a named tuple that load_mnist fills",
     "metrics.Averages": "a named tuple that classification_report fills",
     "metrics.ClassificationReport": "what classification_report fills",
     "nn.Module.forward": "defined by each module",
-    "nn.init.Initializer": "a type",
     "optim.Optimizer": "a base class: its subclasses are called",
     "optim.Optimizer.check": "for authors of optimizers",
     "optim.Optimizer.check_range": "for authors of optimizers",
@@ -25,7 +28,12 @@ NOT_CALLED = {  # name: why no call of it can be spoilt
     "optim.Optimizer.update": "for authors of optimizers",
     "training.Checkpoint.restore": "what fit calls",
     "training.Checkpoint.save": "what fit calls",
+    "testing.Cause": "what a check fills",
+    "testing.GradientError": "what a check raises",
+    "testing.InputReport": "what a check fills",
+    "testing.Report": "what a check fills",
     "training.History": "what fit fills",
+    "training.History.__getitem__": "a mapping's: KeyError says what it says of a dict",
     "training.History.append": "what fit calls",
     "training.History.plot": "draws by an optional library",
     "training.State": "what fit fills",
@@ -34,7 +42,7 @@ NOT_CALLED = {  # name: why no call of it can be spoilt
 
 
 def public_callables():
-    """The public functions, classes, and methods that a class itself defines, by name, if they take something."""
+    """The public functions, classes, and what a class defines, by name, if they take something."""
     found = {}
 
     def collect(module, prefix):
@@ -43,21 +51,39 @@ def public_callables():
             if isinstance(item, types.ModuleType):
                 if name != "errors":
                     collect(item, f"{path}.")
-            elif callable(item) or isinstance(item, str):
+            elif callable(item) and not isinstance(item, types.GenericAlias):
                 found[path] = item
-                if inspect.isclass(item) and path != "optim.Optimizer.check":
-                    found.update({f"{path}.{m}": f for m, f in vars(item).items() if inspect.isfunction(f)})
 
     collect(tn, "")
+    collect(tn.testing, "testing.")
+    collect(tn.testing.strategies, "testing.strategies.")
+    found |= {"Compiled": tn.compiler.Compiled, "Drawing": tn.drawing.Drawing}  # what compile and draw give
+    public = set(found.values())
+    for path, item in list(found.items()):
+        if inspect.isclass(item):
+            kinds = [
+                c for c in item.__mro__ if c is item or (c not in public and c.__module__.startswith("tinygrad_nn"))
+            ]
+            for kind in kinds:
+                found.update({f"{path}.{name}": door for name, door in _doors(kind) if door not in found.values()})
     hooks = ("check", "update", "rate")  # of optimizers and schedules: called by the base class
     return {
         path: item
         for path, item in found.items()
-        if not path.rpartition(".")[2].startswith(("_", "on_"))
+        if not (path.startswith("training.") and path.rpartition(".")[2].startswith("on_"))
         and not ("." in path and getattr(tn, path.rpartition(".")[2], None) is item)  # tn.save is tn.io.save
         and not (path.startswith("optim.") and path.split(".")[1] != "Optimizer" and path.endswith(hooks))
-        and (isinstance(item, str) or _takes_something(item))
+        and _takes_something(item)
     }
+
+
+def _doors(kind):
+    """The public methods of a class, what it does when it is called or indexed, and what assigns to a property."""
+    for name, item in vars(kind).items():
+        if inspect.isfunction(item) and (not name.startswith("_") or name in {"__call__", "__getitem__"}):
+            yield name, item
+        elif isinstance(item, property) and item.fset is not None:
+            yield name, item.fset
 
 
 def _takes_something(item):
@@ -116,6 +142,11 @@ def layer(make, *shape):
     return one(lambda: make().forward, lambda: array(*shape))
 
 
+def method(name, *args):
+    """A sample of a method of Tensors."""
+    return one(lambda: getattr(leaf(2, 3), name), *args)
+
+
 def pair_of(loss):
     """A sample of a loss layer's forward, on a pair of arrays of one shape."""
     return one(lambda: loss().forward, P, P)
@@ -126,6 +157,7 @@ P = lambda: rng().random((2, 3))
 IMAGES = lambda: array(2, 2, 3, 4)
 RNG = lambda: np.random.default_rng(0)
 F, NN, OPTIM, DATA, METRICS, INIT = tn.functional, tn.nn, tn.optim, tn.data, tn.metrics, tn.nn.init
+TESTING, STRATEGIES = tn.testing, tn.testing.strategies
 
 
 def backward(gradient, retain_graph):
@@ -146,6 +178,9 @@ def weighted(x):
 
 
 WEIGHT = leaf(3)
+ONCE = hypothesis.settings(
+    max_examples=1, database=None, deadline=None, phases=[hypothesis.Phase.generate]
+)  # no replays: fast
 FOLDER = tempfile.TemporaryDirectory()
 MNIST = Path(tn.__file__).parent / "_mnist"
 
@@ -185,6 +220,15 @@ def _square_rule(g, _y, x):
     return g * 2 * x
 
 
+def tanh_rule(x):
+    y = np.tanh(x)
+    return y, lambda g: (g * (1 - y * y),)
+
+
+def checked():
+    return TESTING.gradient_report(np.tanh, array(3), rule=tanh_rule, mode="fast")
+
+
 def _sequential(*layers):
     return NN.Sequential(*layers)(array(5, 3))
 
@@ -217,6 +261,41 @@ def _fit(model, inputs, targets, *, optimizer, **options):
     return tn.fit(model, inputs, targets, optimizer=optimizer, **options)
 
 
+class _Dense:
+    """A layer in the notebook style."""
+
+    def __init__(self):
+        self.W, self.dW = array(3, 2), None
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.W
+
+    def backward(self, g):
+        self.dW = self.x.T @ g
+        return g @ self.W.T
+
+
+def _assign(name, tensor):
+    """A sample of a property of a Tensor, assigned to."""
+
+    def run(value):
+        target = tensor()
+        setattr(target, name, value)
+        return target
+
+    return run
+
+
+def drawn(strategy, *args, **kwargs):
+    """A sample of a strategy: made, and one value drawn from it."""
+
+    def run(*args, **kwargs):
+        hypothesis.seed(0)(ONCE(hypothesis.given(strategy(*args, **kwargs))(lambda _: None)))()
+
+    return one(run, *args, **kwargs)
+
+
 def _saved():
     path = Path(FOLDER.name, "b.npz")
     if not path.exists():
@@ -233,7 +312,26 @@ SAMPLES = {
     "Tensor.reshape": one(lambda: leaf(2, 3).reshape, (3, 2), order="F"),
     "Tensor.transpose": one(lambda: leaf(2, 3).transpose, (1, 0)),
     "Tensor.astype": one(lambda: leaf(2, 3).astype, np.float32),
+    **{f"Tensor.{name}": method(name, 1, True) for name in ("max", "min", "prod", "all", "any", "argmax", "argmin")},
+    **{f"Tensor.{name}": method(name, 1, 0, True) for name in ("var", "std")},
+    **{f"Tensor.{name}": method(name, 1) for name in ("cumsum", "cumprod")},
+    **{f"Tensor.{name}": method(name, 0, 0, 1) for name in ("trace", "diagonal")},
+    "Tensor.repeat": one(lambda: leaf(2, 3).repeat, 2, 1),
+    "Tensor.take": one(lambda: leaf(2, 3).take, [0, 1], 1, "wrap"),
+    "Tensor.argsort": one(lambda: leaf(2, 3).argsort, 1, "stable"),
+    "Tensor.searchsorted": one(lambda: tn.Tensor([0.0, 1.0, 2.0]).searchsorted, X, "left", [0, 1, 2]),
+    "Tensor.round": one(lambda: leaf(2, 3).round, 1),
+    "Tensor.clip": one(lambda: leaf(2, 3).clip, -1.0, 1.0),
+    "Tensor.dot": one(lambda: leaf(2, 3).dot, lambda: array(3, 4)),
+    "Tensor.swapaxes": one(lambda: leaf(2, 3).swapaxes, 0, 1),
+    "Tensor.squeeze": one(lambda: leaf(2, 1).squeeze, 1),
+    **{f"Tensor.{name}": method(name, "F") for name in ("ravel", "flatten")},
+    "Tensor.__getitem__": one(lambda: leaf(2, 3).__getitem__, 0),
+    "Tensor.data": one(_assign("data", lambda: leaf(2, 3)), X),
+    "Tensor.grad": one(_assign("grad", lambda: leaf(2, 3)), X),
+    "Tensor.requires_grad": one(_assign("requires_grad", lambda: leaf(2, 3)), True),
     # transforms and recording
+    "no_grad.__call__": one(lambda: tn.no_grad().__call__, lambda: loss_of),
     "grad": through(tn.grad, has_aux=False),
     "value_and_grad": through(tn.value_and_grad, has_aux=False),
     "jacobian": through(tn.jacobian),
@@ -249,6 +347,7 @@ SAMPLES = {
     ),
     "gradients": lambda: (tn.gradients, *_gradients()),
     "stop_gradient": one(tn.stop_gradient, X),
+    "Compiled.__call__": one(lambda: tn.compile(weighted).__call__, lambda: array(3)),
     "compile": one(compiled, weighted, True, 4, lambda: array(3)),
     "differentiable": one(differentiable, _square, lambda: _square_rule, True, "square", "nothing"),
     "detect_anomaly": one(tn.detect_anomaly, check_nan=True, check_writes=True),
@@ -321,6 +420,7 @@ SAMPLES = {
         rng=RNG,
     ),
     **{f"nn.{name}": one(getattr(NN, name), 2, 1, 0) for name in ("MaxPool2d", "AvgPool2d")},
+    "nn.BatchNorm1d.forward": layer(lambda: NN.BatchNorm1d(3), 5, 3),
     "nn.LayerNorm.forward": layer(lambda: NN.LayerNorm(3), 5, 3),
     "nn.Embedding.forward": one(lambda: NN.Embedding(4, 3).forward, lambda: np.array([0, 2])),
     "nn.Conv2d.forward": layer(lambda: NN.Conv2d(2, 4, 2), 2, 2, 3, 4),
@@ -345,6 +445,8 @@ SAMPLES = {
     "nn.CrossEntropyLoss.forward": one(lambda: NN.CrossEntropyLoss().forward, X, lambda: np.array([0, 2])),
     "nn.to_torch_state": one(NN.to_torch_state, lambda: net().eval()),
     "nn.from_torch_state": one(NN.from_torch_state, lambda: net().eval(), lambda: NN.to_torch_state(net())),
+    "nn.Module.__call__": one(lambda: net().__call__, lambda: array(5, 3)),
+    "nn.Sequential.__getitem__": one(lambda: net().__getitem__, 0),
     "nn.Module.train": one(lambda: net().train, True),
     "nn.Module.requires_grad_": one(lambda: net().requires_grad_, False),
     "nn.Module.load_state_dict": one(lambda: net().load_state_dict, lambda: net().state_dict()),
@@ -408,11 +510,13 @@ SAMPLES = {
     "save": one(tn.save, Path(FOLDER.name, "a.npz"), model=net, epoch=3),
     "load": one(tn.load, _saved, max_bytes=100_000, model=net),
     "draw": one(tn.draw, lambda: np.tanh(leaf(3)), lambda: None, limit=10),
+    "Drawing.save": one(lambda: tn.draw(np.tanh(leaf(3))).save, Path(FOLDER.name, "a.dot")),
     # data and metrics
     "data.normalize": one(DATA.normalize, X, 0),
     "data.standardize": one(DATA.standardize, X, 0),
     "data.Normalizer": one(DATA.Normalizer, X, 0),
     "data.Standardizer": one(DATA.Standardizer, X, 0),
+    "data.Normalizer.__call__": one(lambda: DATA.Normalizer(array(2, 3), 0).__call__, X),
     "data.one_hot": one(DATA.one_hot, lambda: np.array([0, 2]), 3, np.float64),
     "data.batches": one(
         lambda x, y, **kwargs: list(DATA.batches(x, y, **kwargs)),
@@ -430,4 +534,38 @@ SAMPLES = {
     "metrics.classification_report": one(
         METRICS.classification_report, lambda: np.array([0, 1]), lambda: np.array([1, 1]), ["a", "b"], 2
     ),
+    # the checker
+    **{
+        f"testing.{name}": one(
+            getattr(TESTING, name), np.tanh, X, rule=lambda: tanh_rule, wrt=0, order=1, seed=0, mode="fast"
+        )
+        for name in ("check_gradients", "gradient_report")
+    },
+    "testing.compare": one(TESTING.compare, np.tanh, X, rule=lambda: tanh_rule, seed=0),
+    "testing.check_module": one(
+        TESTING.check_module, lambda: NN.Linear(3, 2, rng=rng()), X, loss=np.sum, seed=0, mode="fast"
+    ),
+    "testing.check_backward": one(
+        TESTING.check_backward,
+        lambda: _Dense(),  # noqa: PLW0108 - made anew for each call
+        X,
+        parameters=lambda: {"W": "dW"},
+        forward="forward",
+        backward="backward",
+        seed=0,
+        mode="fast",
+    ),
+    "testing.Report.__getitem__": one(lambda: checked().__getitem__, "x0"),
+    "testing.Report.render": one(lambda: checked().render, False),
+    "testing.strategies.arrays": drawn(STRATEGIES.arrays, (2, 3), low=-1.0, high=1.0, dtype=float),
+    "testing.strategies.away_from_kinks": drawn(STRATEGIES.away_from_kinks, (2, 3), gap=0.1),
+    "testing.strategies.axes": drawn(STRATEGIES.axes, 2),
+    "testing.strategies.broadcastable": drawn(STRATEGIES.broadcastable, max_dims=2),
+    "testing.strategies.hard_points": drawn(STRATEGIES.hard_points, (2, 3)),
+    "testing.strategies.on_kinks": drawn(STRATEGIES.on_kinks, (2, 3)),
+    "testing.strategies.positive_definite": drawn(STRATEGIES.positive_definite, max_side=3),
+    "testing.strategies.prime_shapes": drawn(STRATEGIES.prime_shapes, min_dims=1, max_dims=2),
+    "testing.strategies.relayout": one(STRATEGIES.relayout, X, "F"),
+    "testing.strategies.simplex": drawn(STRATEGIES.simplex, (2, 3)),
+    "testing.strategies.upstream": drawn(STRATEGIES.upstream, (2, 3), dtype=float),
 }

@@ -107,6 +107,7 @@ def call(function, args, kwargs):
 
 
 TAKEN = {  # (callable, place): what is taken there though it holds no numbers, and why
+    ("Tensor.searchsorted", 0): {"text"},  # NumPy compares numbers and text as text
     **{(name, 2): {"a dict"} for name in ("grad", "value_and_grad", "hessian", "jacobian", "vjp")},  # a nesting
     **{
         ("data.batches", k): {"a list of text", "an array of objects", "an array of text", "a structured array"}
@@ -117,6 +118,9 @@ OF_THE_USER = {  # what a function of the user's raises is passed on
     ("differentiable", 0): {"a class"},
     **{(f"nn.{name}", "weight_init"): {"a class"} for name in ("Linear", "Conv2d", "Embedding")},
     **{(f"nn.{name}", "bias_init"): {"a class"} for name in ("Linear", "Conv2d")},
+    ("testing.check_backward", 1): set(ZOO),  # what the layer's own forward says of its input
+    **{(f"testing.{name}", 0): {"a class"} for name in ("check_gradients", "gradient_report", "compare")},
+    **{(f"testing.{name}", "rule"): {"a class"} for name in ("check_gradients", "gradient_report", "compare")},
     **{(name, what): {"a class"} for name in ("fit", "evaluate") for what in ("loss", "metrics", "validation")},
 }
 

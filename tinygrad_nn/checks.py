@@ -26,11 +26,13 @@ __all__ = [
     "number",
     "numbers",
     "path_of",
+    "text_of",
+    "told",
     "whole",
 ]
 
 
-def _told(value: Any) -> str:
+def told(value: Any) -> str:
     """An argument in a message: numbers and short texts as they are, of other things the type and shape."""
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
         text = repr(value)
@@ -43,7 +45,7 @@ def flag(name: str, value: Any) -> bool:
     """Return a switch as True or False; 0 and 1 are taken too, as NumPy does."""
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
         return bool(value)
-    raise DTypeError(f"{name}={_told(value)} must be True or False")
+    raise DTypeError(f"{name}={told(value)} must be True or False")
 
 
 def whole(name: str, value: Any, least: int = 1, most: int = np.iinfo(np.intp).max) -> int:
@@ -54,7 +56,7 @@ def whole(name: str, value: Any, least: int = 1, most: int = np.iinfo(np.intp).m
         found = least - 1
     if not least <= found <= most:
         end = "" if most == np.iinfo(np.intp).max else f" and {most} or less"
-        raise ArgumentError(f"{name}={_told(value)} must be a whole number, {least} or more{end}")
+        raise ArgumentError(f"{name}={told(value)} must be a whole number, {least} or more{end}")
     return found
 
 
@@ -92,7 +94,7 @@ def number(
     limits += [f"{name} <= {high}"] if high < math.inf else []
     limits += [f"{name} > {above}"] if above is not None else []
     limits += [f"{name} < {below}"] if below is not None else []
-    wanted = f"{name}={_told(value)} must be a finite number" + (f" with {' and '.join(limits)}" if limits else "")
+    wanted = f"{name}={told(value)} must be a finite number" + (f" with {' and '.join(limits)}" if limits else "")
     raise ArgumentError(wanted) if is_real else DTypeError(wanted)
 
 
@@ -100,7 +102,7 @@ def numbers(name: str, value: Any) -> Any:
     """Return what can be computed with: an array, Tensor or number as it is, a list as an array."""
     if type(value) is not np.ndarray:
         if isinstance(value, int) and not -(2**63) <= value < 2**64:
-            raise DTypeError(f"{name} takes numbers that NumPy holds, {_told(value)} has too many digits")
+            raise DTypeError(f"{name} takes numbers that NumPy holds, {told(value)} has too many digits")
         if isinstance(value, (int, float, complex)) or (
             hasattr(value, "__array_function__") and not isinstance(value, np.ndarray)
         ):
@@ -112,7 +114,7 @@ def numbers(name: str, value: Any) -> Any:
         except ValueError as error:
             raise DTypeError(f"{name} takes regular arrays of numbers: {error}") from None
     if value.dtype.kind not in "fiubc":
-        raise DTypeError(f"{name} takes arrays of numbers, got {_told(value)} of {value.dtype}")
+        raise DTypeError(f"{name} takes arrays of numbers, got {told(value)} of {value.dtype}")
     return value
 
 
@@ -121,7 +123,7 @@ def axes_of(name: str, value: Any, ndim: int) -> tuple[int, ...]:
     axes = value if isinstance(value, (tuple, list)) else (value,)
     found = [whole(name, axis, least=-ndim, most=ndim - 1) % ndim for axis in axes] if ndim else []
     if len(found) < len(axes) or len(set(found)) < len(found):
-        raise ArgumentError(f"{name}={_told(value)} must be different axes of an array with {ndim}")
+        raise ArgumentError(f"{name}={told(value)} must be different axes of an array with {ndim}")
     return tuple(found)
 
 
@@ -129,7 +131,7 @@ def choice(name: str, value: Any, options: tuple[str, ...]) -> str:
     """Return one of some words."""
     if isinstance(value, str) and value in options:
         return value
-    raise ArgumentError(f"{name}={_told(value)} is none of {', '.join(map(repr, options))}")
+    raise ArgumentError(f"{name}={told(value)} is none of {', '.join(map(repr, options))}")
 
 
 def dtype_of(name: str, value: Any, kinds: str = "fiubc") -> np.dtype[Any]:
@@ -137,16 +139,16 @@ def dtype_of(name: str, value: Any, kinds: str = "fiubc") -> np.dtype[Any]:
     try:
         found: np.dtype[Any] = np.dtype(value)
     except (TypeError, ValueError):
-        raise DTypeError(f"{name}={_told(value)} must be a dtype, such as np.float64") from None
+        raise DTypeError(f"{name}={told(value)} must be a dtype, such as np.float64") from None
     if value is None or found.kind not in kinds:
-        raise DTypeError(f"{name}={_told(value)} must be a dtype of numbers, of kind {', '.join(kinds)}")
+        raise DTypeError(f"{name}={told(value)} must be a dtype of numbers, of kind {', '.join(kinds)}")
     return found
 
 
 def function_of(name: str, value: Any) -> Callable[..., Any]:
     """Return a callable."""
     if not callable(value):
-        raise ArgumentError(f"{name} needs a function, got {_told(value)}")
+        raise ArgumentError(f"{name} needs a function, got {told(value)}")
     found: Callable[..., Any] = value
     return found
 
@@ -164,14 +166,14 @@ def entries_of(name: str, value: Any, keys: tuple[str, ...]) -> Mapping[Any, Any
 def listed(name: str, value: Any, such_as: str = "[...]") -> list[Any]:
     """Return the items of what can be gone through; a text is not taken for a list of letters."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) or getattr(value, "shape", None) == ():
-        raise DTypeError(f"{name}={_told(value)} must be a list, such as {such_as}")
+        raise DTypeError(f"{name}={told(value)} must be a list, such as {such_as}")
     return list(value)
 
 
 def mapping_of(name: str, value: Any) -> Mapping[Any, Any]:
     """Return a dict, or what is read as one."""
     if not isinstance(value, Mapping):
-        raise StateError(f"{name}={_told(value)} must be a dict, as state_dict() gives it")
+        raise StateError(f"{name}={told(value)} must be a dict, as state_dict() gives it")
     return value
 
 
@@ -179,7 +181,14 @@ def path_of(name: str, value: Any) -> str:
     """Return a path as text."""
     if isinstance(value, (str, bytes, os.PathLike)):
         return os.fsdecode(value)
-    raise DTypeError(f"{name}={_told(value)} must be a path: a text or a pathlib.Path")
+    raise DTypeError(f"{name}={told(value)} must be a path: a text or a pathlib.Path")
+
+
+def text_of(name: str, value: Any) -> str:
+    """Return a text."""
+    if isinstance(value, str):
+        return value
+    raise DTypeError(f"{name}={told(value)} must be a text")
 
 
 def known(what: str, array: Any) -> Any:
@@ -196,7 +205,7 @@ def kernel_error(function: str, args: tuple[Any, ...], error: Exception) -> Exce
     """Make of what NumPy raised in a function an error of ours that also says for which arguments it was."""
     if isinstance(error, (TinygradError, np.linalg.LinAlgError)):  # the latter is what NumPy users catch
         return error
-    given = ", ".join(f"{a.shape} {a.dtype}" if isinstance(a, np.ndarray) else _told(a) for a in args)
+    given = ", ".join(f"{a.shape} {a.dtype}" if isinstance(a, np.ndarray) else told(a) for a in args)
     text = f"{function} of {given}: {error}"
     if isinstance(error, IndexError):
         return BoundsError(text)

@@ -134,6 +134,7 @@ class Tensor(ArrayMethods):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        value = flag("requires_grad", value)
         if type(self._node) is Node:
             if not value:
                 raise GraphError("a computed Tensor requires a gradient because its inputs do: detach() it")

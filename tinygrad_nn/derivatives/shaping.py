@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from tinygrad_nn.derivatives.table import composition, numpy_row, own, unbroadcast
-from tinygrad_nn.errors import ArgumentError, ShapeError
+from tinygrad_nn.derivatives.table import composition, numpy_row, own, plain, unbroadcast
+from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 
 __all__ = ["cast", "expand"]
 
@@ -168,7 +168,9 @@ def _broadcast_arrays(*args: Any) -> tuple[Any, ...]:
 @composition(np.repeat)
 def _repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:
     a, axis = (a.reshape(-1), 0) if axis is None else (a, normalize_axis_index(axis, a.ndim))
-    return a[_ALL * axis + (np.repeat(np.arange(a.shape[axis]), repeats),)]
+    if np.asarray(plain(repeats)).dtype.kind not in "iub":
+        raise DTypeError(f"np.repeat: repeats={repeats!r} must be whole numbers")
+    return a[_ALL * axis + (np.repeat(np.arange(a.shape[axis]), plain(repeats)),)]
 
 
 @composition(np.tile)

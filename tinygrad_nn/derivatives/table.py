@@ -22,7 +22,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from tinygrad_nn.checks import flag, function_of, numbers
+from tinygrad_nn.checks import flag, function_of, kernel_error, numbers
 from tinygrad_nn.errors import ArgumentError, DTypeError, NoDerivativeError, RuleError, ShapeError
 
 __all__ = ["COMPOSITIONS", "TABLE", "Blank", "Row", "Traced", "composition", "differentiable", "unbroadcast"]
@@ -420,16 +420,16 @@ def no_derivative(function: Callable[..., Any]) -> NoDerivativeError:
 
 
 def call_checked(function: Any, stand_in: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call what stands for a NumPy function; arguments that it does not know are a clear error."""
+    """Call what stands for a NumPy function; arguments that it does not know or cannot use are a clear error."""
     try:
         return stand_in(*args, **kwargs)
-    except TypeError:
+    except (TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         parameters = inspect.signature(stand_in)
         try:
             parameters.bind(*args, **kwargs)
-        except TypeError as error:
-            raise NoDerivativeError(f"{name_of(function)} on Tensors takes {parameters}: {error}") from None
-        raise
+        except TypeError as unknown:
+            raise NoDerivativeError(f"{name_of(function)} on Tensors takes {parameters}: {unknown}") from None
+        raise kernel_error(name_of(function), (*args, *kwargs.values()), error) from None
 
 
 def plain(index: Any) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn import functional
-from tinygrad_nn.checks import dtype_of, flag, number, numbers, whole
+from tinygrad_nn.checks import dtype_of, flag, number, numbers, told, whole
 from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.derivatives.linalg import linear
-from tinygrad_nn.errors import DTypeError, ShapeError
+from tinygrad_nn.errors import BoundsError, DTypeError, ShapeError
 from tinygrad_nn.nn.init import Initializer, drawn, normal, uniform
 from tinygrad_nn.nn.module import Module, Parameter
 
@@ -125,7 +125,11 @@ class Sequential(Module):
         return iter(self.layers)
 
     def __getitem__(self, index: int) -> Any:
-        return self.layers[index]
+        try:
+            return self.layers[index]
+        except (TypeError, IndexError, ValueError):
+            count = len(self.layers)
+            raise BoundsError(f"index={told(index)} is no layer of this Sequential, which has {count}") from None
 
     def children(self) -> Iterator[tuple[str, Module]]:
         """Iterate over the layers by their number."""

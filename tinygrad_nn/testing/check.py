@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.checks import choice, function_of, whole
 from tinygrad_nn.errors import ArgumentError
-from tinygrad_nn.testing.checker import Checker
+from tinygrad_nn.testing.checker import MODES, Checker
 from tinygrad_nn.testing.problem import Problem, framework_problem, name_of, rule_problem, second_order
 from tinygrad_nn.testing.report import GradientError, Report
 
-__all__ = ["check_gradients", "compare", "gradient_report", "raised", "run"]
+__all__ = ["check_gradients", "compare", "gradient_report", "options", "raised", "run"]
 
 
 def check_gradients(
@@ -96,8 +97,10 @@ def gradient_report(
     >>> report.ok, report.causes[0].kind, report.causes[0].sentence
     (False, 'factor', 'analytic = 1/2 x numeric')
     """
-    if order not in {1, 2}:
-        raise ArgumentError(f"order={order!r} is neither 1 nor 2")
+    seed, mode = options(seed, mode)
+    order = whole("order", order, 1, 2)
+    if rule is not None:
+        rule = function_of("rule", rule)
     if rule is not None and order == 2:
         raise ArgumentError("order=2 differentiates the framework's own gradient: leave rule out")
     if order == 2:
@@ -106,12 +109,17 @@ def gradient_report(
         problem = rule_problem(fn, inputs, rule, wrt)
     else:
         problem = framework_problem(fn, inputs, wrt)
-    options = (f", rule={name_of(rule)}" if rule is not None else "") + (", order=2" if order == 2 else "")
-    return run(problem, "check_gradients", name_of(fn), inputs, options, seed, mode)
+    given = (f", rule={name_of(rule)}" if rule is not None else "") + (", order=2" if order == 2 else "")
+    return run(problem, "check_gradients", name_of(fn), inputs, given, seed, mode)
+
+
+def options(seed: Any, mode: Any) -> tuple[int, str]:
+    """The seed and mode that every check takes."""
+    return whole("seed", seed, least=0), choice("mode", mode, MODES)
 
 
 def run(
-    problem: Problem, function: str, subject: str, inputs: Sequence[Any], options: str, seed: int, mode: str
+    problem: Problem, function: str, subject: str, inputs: Sequence[Any], given: str, seed: int, mode: str
 ) -> Report:
     """Check a problem, and add to the report how to repeat it."""
     count = len(problem.names)
@@ -120,7 +128,7 @@ def run(
     Checker(problem, seed, mode, report).run()
     wrong = [r.name for r in report.results if r.verdict == "WRONG"]
     only = f', wrt="{wrong[0]}"' if len(wrong) == 1 and count > 1 and function == "check_gradients" else ""
-    report.repro = f'{function}({subject}, *report.inputs{options}, seed={seed}{only}, mode="{mode}")'
+    report.repro = f'{function}({subject}, *report.inputs{given}, seed={seed}{only}, mode="{mode}")'
     return report
 
 
@@ -144,6 +152,7 @@ def compare(fn: Any, *inputs: Any, rule: Any, seed: int = 0) -> str:
     >>> compare(np.sin, np.ones(3), rule=lambda x: (np.sin(x), lambda g: (-g * np.cos(x),)))
     'the rule is wrong: the framework and the oracle agree (x0)'
     """
+    rule = function_of("rule", rule)
     by_hand = gradient_report(fn, *inputs, rule=rule, seed=seed)
     by_tensors = gradient_report(fn, *inputs, seed=seed)
     names = [

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.checks import function_of, text_of, told
 from tinygrad_nn.engine import recording
-from tinygrad_nn.errors import ArgumentError
+from tinygrad_nn.errors import ArgumentError, DTypeError
 from tinygrad_nn.nn import Module
 from tinygrad_nn.tensor import Tensor, leaf
-from tinygrad_nn.testing.check import raised, run
+from tinygrad_nn.testing.check import options, raised, run
 from tinygrad_nn.testing.contracts import same
 from tinygrad_nn.testing.notebook import RATE, Chain, Layout, call_backward, discover, fetch, store
 from tinygrad_nn.testing.problem import (
@@ -67,14 +68,17 @@ def check_module(module: Module, *inputs: Any, loss: Any = None, seed: int = 0, 
     if not isinstance(module, Module):
         raise ArgumentError(f"check_module takes a Module, got a {type(module).__name__}; for layers with a backward "
                             f"method of their own use check_backward")  # fmt: skip
+    seed, mode = options(seed, mode)
+    if loss is not None:
+        loss = function_of("loss", loss)
     modes = [(m, m.training) for m in module.modules()]
-    options = ", loss=loss" if loss is not None else ""
+    given = ", loss=loss" if loss is not None else ""
     report = Report("")
     try:
         for training in (True, False):
             module.train(training)
             problem = _module_problem(module, inputs, loss)
-            report = run(problem, "check_module", type(module).__name__, inputs, options, seed, mode)
+            report = run(problem, "check_module", type(module).__name__, inputs, given, seed, mode)
             report.notes.append("in training mode" if training else "in evaluation mode")
             raised(report)
     finally:
@@ -193,6 +197,14 @@ def check_backward(
     ['x', 'W']
     """
     __tracebackhide__ = True
+    seed, mode = options(seed, mode)
+    forward, backward = text_of("forward", forward), text_of("backward", backward)
+    if parameters is not None:
+        if not isinstance(parameters, Mapping):
+            raise DTypeError(f"parameters={told(parameters)} must be a dict of names, such as {{'W': 'dW'}}")
+        for name, gradient in parameters.items():
+            text_of("a name in parameters", name)
+            text_of(f"parameters[{name!r}]", gradient)
     if isinstance(layer, (list, tuple)):
         for each in layer:
             _has_methods(each, forward, backward)
@@ -203,6 +215,8 @@ def check_backward(
 
 
 def _has_methods(layer: Any, *names: str) -> None:
+    if isinstance(layer, type):
+        raise ArgumentError(f"check_backward takes a layer, {layer.__name__} is a class: pass {layer.__name__}(...)")
     for name in names:
         if not callable(getattr(layer, name, None)):
             raise ArgumentError(f"{type(layer).__name__} has no method {name}: name it, {name}='...'")

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.checks import told
 from tinygrad_nn.engine import recording
-from tinygrad_nn.errors import ArgumentError, RuleError
+from tinygrad_nn.errors import ArgumentError, DTypeError, RuleError
 from tinygrad_nn.tensor import Tensor, leaf
 from tinygrad_nn.transforms import gradients
 
@@ -152,7 +153,11 @@ def plain(value: Any) -> Any:
 def as_outputs(y: Any) -> Arrays:
     """The outputs of a function as a list of arrays."""
     values = list(y) if isinstance(y, (tuple, list)) else [y]
-    return [value.numpy() if isinstance(value, Tensor) else np.asarray(value) for value in values]
+    found = [value.numpy() if isinstance(value, Tensor) else np.asarray(value) for value in values]
+    for value, array in zip(values, found, strict=True):
+        if array.dtype.kind not in "fciub":
+            raise DTypeError(f"the function returned {told(value)}: return an array, a number, or a tuple of them")
+    return found
 
 
 def prepare(
@@ -163,11 +168,15 @@ def prepare(
         raise ArgumentError(f"check_gradients needs a function first, got a {type(fn).__name__}")
     titles = list(names or parameter_names(fn, len(inputs)))
     found = [pair for title, value in zip(titles, inputs, strict=True) for pair in leaves(value, title)]
-    wanted = None if wrt is None else {wrt} if isinstance(wrt, (int, str)) else set(wrt)
+    wanted = None if wrt is None else _wanted(wrt)
     active, skipped, points = [], [], []
     matched: set[Any] = set()
     for k, (name, value) in enumerate(found):
         value = plain(value)  # noqa: PLW2901 - the array in the Tensor's place
+        if isinstance(value, (np.matrix, np.ma.MaskedArray)):
+            raise DTypeError(
+                f"{name} is a {type(value).__name__}, whose own rules the checker would lose: pass an array"
+            )
         points.append(value)
         keys = {k, name, name.split("[", maxsplit=1)[0]} & wanted if wanted is not None else {k}
         matched |= keys
@@ -184,6 +193,16 @@ def prepare(
     if not active:
         raise ArgumentError(f"no input to check: give floating-point arrays ({'; '.join(skipped) or 'there are none'})")
     return [name for name, _ in found], points, active, skipped
+
+
+def _wanted(wrt: Any) -> set[Any]:
+    """The names and positions that `wrt` picks."""
+    given = [wrt] if isinstance(wrt, (int, np.integer, str)) else wrt
+    if isinstance(given, (list, tuple, set, frozenset)):
+        kept = {k for k in given if isinstance(k, (int, np.integer, str)) and not isinstance(k, bool)}
+        if given and len(kept) == len(given):
+            return kept
+    raise ArgumentError(f"wrt={told(wrt)} must be the name or position of an input, or a list of them")
 
 
 def parameter_names(fn: Any, count: int) -> list[str]:

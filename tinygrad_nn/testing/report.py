@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinygrad_nn.errors import TinygradError
+from tinygrad_nn.checks import flag, told
+from tinygrad_nn.errors import ArgumentError, TinygradError
 
 __all__ = ["CONTRACT", "KINDS", "KINK", "OK", "VAGUE", "WRONG", "Cause", "GradientError", "InputReport", "Report"]
 
@@ -148,10 +149,10 @@ class Report:
         return self.ok
 
     def __getitem__(self, name: str) -> InputReport:
-        for result in self.results:
-            if result.name == name:
-                return result
-        raise KeyError(name)
+        found = [r for r in self.results if isinstance(name, str) and r.name == name]
+        if not found:
+            raise ArgumentError(f"{told(name)} is no checked input: they are {', '.join(r.name for r in self.results)}")
+        return found[0]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the inputs as plain dicts, lists, strings and numbers; NaN and infinity as text."""
@@ -175,8 +176,7 @@ class Report:
 
     def render(self, colour: bool | None = None) -> str:
         """Return the report as text; `colour` None: as NO_COLOR and FORCE_COLOR say, else on a terminal."""
-        if colour is None:
-            colour = coloured()
+        colour = coloured() if colour is None else flag("colour", colour)
         lines = [self._headline(), *self._table(), *self._oracle()]
         if self.where:
             lines += wrap(f"WHERE  {self.where}", 2)

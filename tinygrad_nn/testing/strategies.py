@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from tinygrad_nn.checks import choice, dtype_of, number, numbers, told, whole
+from tinygrad_nn.errors import DTypeError
+
 __all__ = [
     "HARD_POINTS",
     "arrays",
@@ -39,7 +42,8 @@ def prime_shapes(draw: st.DrawFn, *, min_dims: int = 1, max_dims: int = 3) -> tu
 
     Shrinks to few axes and small primes.
     """
-    count = draw(st.integers(min_dims, max_dims))
+    least = whole("min_dims", min_dims, least=0, most=len(PRIMES))
+    count = draw(st.integers(least, whole("max_dims", max_dims, least=least, most=len(PRIMES))))
     return tuple(draw(st.permutations(PRIMES[: count + 1]))[:count])
 
 
@@ -57,19 +61,25 @@ def broadcastable(draw: st.DrawFn, *, max_dims: int = 3) -> tuple[tuple[int, ...
 @st.composite
 def arrays(draw: st.DrawFn, shape: Any = None, *, low: float = -2.0, high: float = 2.0, dtype: Any = float) -> Any:
     """Arrays of uniform numbers in [low, high); `shape` is a shape or a strategy of shapes."""
+    low, dtype = number("low", low), dtype_of("dtype", dtype, "f")
+    high = number("high", high, low)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return np.asarray(rng.uniform(low, high, _shape(draw, shape)), dtype=dtype)
 
 
 def _shape(draw: st.DrawFn, shape: Any) -> tuple[int, ...]:
-    found: tuple[int, ...] = draw(prime_shapes() if shape is None else shape) if not isinstance(shape, tuple) else shape
-    return found
+    if shape is None:
+        shape = prime_shapes()
+    found = draw(shape) if isinstance(shape, st.SearchStrategy) else shape
+    if not isinstance(found, (tuple, list)):
+        raise DTypeError(f"shape={told(found)} must be a tuple of lengths, such as (2, 3), or a strategy of them")
+    return tuple(whole("a length of shape", n, least=0) for n in found)
 
 
 @st.composite
 def away_from_kinks(draw: st.DrawFn, shape: Any = None, *, gap: float = 0.1) -> Any:
     """Arrays whose entries differ from each other and from 0 by `gap` at least: no ties, nothing on a kink."""
-    shape = _shape(draw, shape)
+    shape, gap = _shape(draw, shape), number("gap", gap, above=0)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n = math.prod(shape)
     grid = rng.permutation(n + 2)[:n] - (n + 2) // 2 + 0.5
@@ -93,7 +103,7 @@ def simplex(draw: st.DrawFn, shape: Any = None) -> Any:
 @st.composite
 def positive_definite(draw: st.DrawFn, *, max_side: int = 4) -> Any:
     """Symmetric matrices with eigenvalues of 0.5 and more."""
-    n = draw(st.integers(1, max_side))
+    n = draw(st.integers(1, whole("max_side", max_side)))
     a = draw(arrays((n, n)))
     return a @ a.T + 0.5 * np.eye(n)
 
@@ -111,8 +121,9 @@ def upstream(draw: st.DrawFn, shape: tuple[int, ...], *, dtype: Any = float) -> 
 
     Shrinks to plain arrays.
     """
+    dtype = dtype_of("dtype", dtype, "f")
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    values = np.asarray(rng.standard_normal(shape), dtype=dtype)
+    values = np.asarray(rng.standard_normal(_shape(draw, shape)), dtype=dtype)
     return relayout(values, draw(st.sampled_from(LAYOUTS)))
 
 
@@ -126,6 +137,7 @@ def relayout(array: Any, layout: str) -> Any:
     >>> relayout(np.arange(6.0).reshape(2, 3), "F").strides
     (8, 16)
     """
+    array, layout = np.asarray(numbers("array", array)), choice("layout", layout, LAYOUTS)
     if layout == "F":
         return np.asarray(array, order="F")
     if array.ndim and layout == "reversed":
@@ -152,6 +164,7 @@ def axes(ndim: int) -> st.SearchStrategy[Any]:
 
     Shrinks to None.
     """
+    ndim = whole("ndim", ndim, least=0)
     several = st.lists(st.integers(0, max(ndim - 1, 0)), unique=True, max_size=ndim).map(tuple)
     one = st.integers(-ndim, ndim - 1) if ndim else st.none()
     return st.one_of(st.none(), one, several)
