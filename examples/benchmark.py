@@ -5,11 +5,13 @@ run in one process, in interleaved rounds of 20 milliseconds each, and the media
 microseconds: once with one thread and once with two, each in a process of its own, since some libraries read
 the number of threads only when they are loaded.  For one thread the process is held on one core, where the
 system can do that: JAX uses the others too, whatever it is told.  Then come the notebooks' whole runs, one
-sample at a time, and the peak memory of a large batch.  What is not installed is left out; NumPy alone is enough.
+sample at a time, counts of what the engine does for one operation, and the peak memory of a large batch.
+What is not installed is left out; NumPy alone is enough.
 
 "by hand" is the best NumPy that we could write with the very formulas of the derivative table: matrix
-products, sums and functions into arrays that were allocated once.  "by hand, 1 - y*y" takes the derivative of
-tanh from its result, as textbooks do, which rounds to 0 in the tails.
+products, sums and functions into arrays that were allocated once, by names that were looked up once.
+"by hand, 1 - y*y" takes the derivative of tanh from its result, as textbooks do, which rounds to 0 in the
+tails.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import _counts
 import _memory
 import numpy as np
 from _common import Parser
@@ -203,6 +206,7 @@ def main() -> None:
             plot(results, options.plots)
         if threads == 1 and not options.quick:
             subprocess.run([*command, "runs"], env=environment, check=True)  # noqa: S603
+    _counts.measure()
     if not options.quick:
         _memory.measure()
 
