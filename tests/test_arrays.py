@@ -273,36 +273,3 @@ def test_tensors_of_torch_that_require_a_gradient_are_refused():
     with pytest.raises(BufferError):
         np.from_dlpack(theirs)
     tn.Tensor(theirs.detach())
-
-
-# A GPU
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("make", OPTIMIZERS)
-@pytest.mark.parametrize("classes", [False, True])
-def test_arrays_of_cupy_are_trained_as_numpys(make, classes):
-    cupy = pytest.importorskip("cupy")
-    if not cupy.is_available():
-        pytest.skip("no GPU")
-    expected, found = train(np.array, make, classes), train(cupy.asarray, make, classes)
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-9)
-    for a, b in zip(found[1], expected[1], strict=True):
-        assert isinstance(a, cupy.ndarray)
-        np.testing.assert_allclose(cupy.asnumpy(a), b, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.gpu
-def test_fit_on_arrays_of_cupy():
-    cupy = pytest.importorskip("cupy")
-    if not cupy.is_available():
-        pytest.skip("no GPU")
-    x, classes = data()
-    y = tn.data.one_hot(classes, 3)
-    losses = []
-    for lift in (np.array, cupy.asarray):
-        net = network().to(lift)
-        optimizer = tn.optim.Adam(net.parameters())
-        options = {"loss": F.cross_entropy, "optimizer": optimizer, "epochs": 3, "batch_size": 2, "compile": False}
-        losses.append(tn.fit(net, lift(x), lift(y), **options)["loss"])
-    np.testing.assert_allclose(*losses, rtol=1e-9)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn import places
-from tinygrad_nn.checks import flag
+from tinygrad_nn.checks import fetched, flag
 from tinygrad_nn.derivatives import Row
 from tinygrad_nn.engine import Leaf, Node, Tape, current_recording, recording
 from tinygrad_nn.errors import AnomalyError, GraphError
@@ -27,7 +27,8 @@ class detect_anomaly(recording):  # noqa: N801 - PyTorch's name
 
     It holds for the thread or asyncio task that enters it, under `tn.fit` too; a compiled step runs
     as its function, step by step, and what runs under `no_grad` is not looked at.  A training step
-    takes several times as long.  Also the side of ``np.where`` that is not taken is looked at.
+    takes several times as long, and more with arrays of Dask, which are computed at every call.  Also the
+    side of ``np.where`` that is not taken is looked at.
 
     Parameters
     ----------
@@ -178,9 +179,9 @@ def _unfinite(a: Any) -> bool:
     """Whether a number or array, or one of a tuple of them, holds NaN or infinity."""
     if isinstance(a, (tuple, list)):
         return any(_unfinite(part) for part in a)
-    if isinstance(a, (np.ndarray, np.generic)) and a.dtype.kind not in "fc":
-        return False
-    return isinstance(a, (np.ndarray, np.generic, float, complex)) and not np.isfinite(a).all()
+    if hasattr(a, "__array_function__") or isinstance(a, np.generic):
+        return a.dtype.kind in "fc" and not np.all(np.isfinite(a))
+    return isinstance(a, (float, complex)) and not np.isfinite(a)
 
 
 def _check_forward(row: Row, args: tuple[Any, ...], result: Any, node: Node | None, line: str) -> None:
@@ -218,13 +219,15 @@ def _backward_message(node: Node, k: int, g: Any, part: Any, total: Any, line: s
 
 def _kind(a: Any) -> str:
     """Say what is not finite in a number, an array or a tuple: nan, inf or -inf."""
-    values = np.concatenate([np.ravel(part) for part in (a if isinstance(a, tuple) else (a,))])
+    values = np.concatenate([np.ravel(fetched(part)) for part in (a if isinstance(a, tuple) else (a,))])
     return str(values[~np.isfinite(values)][0])
 
 
 def _ranges(args: Any) -> str:
     return "".join(
-        f"  argument {k}: {_range(a)}\n" for k, a in enumerate(args) if isinstance(a, (np.ndarray, float, int))
+        f"  argument {k}: {_range(a)}\n"
+        for k, a in enumerate(args)
+        if hasattr(a, "__array_function__") or isinstance(a, (float, int))
     )
 
 
@@ -232,8 +235,9 @@ def _range(a: Any) -> str:
     """Say the shape, dtype and range of an array, and where it is not finite."""
     if isinstance(a, tuple):
         return "; ".join(_range(part) for part in a)
-    if not isinstance(a, (np.ndarray, np.generic)):
+    if not (hasattr(a, "__array_function__") or isinstance(a, np.generic)):
         return repr(a)
+    a = fetched(a)
     head = f"{a.shape} {a.dtype}"
     finite = np.isfinite(a)
     if a.dtype.kind != "c" and finite.any():

@@ -17,6 +17,7 @@ __all__ = [
     "choice",
     "dtype_of",
     "entries_of",
+    "fetched",
     "flag",
     "function_of",
     "kernel_error",
@@ -26,6 +27,7 @@ __all__ = [
     "number",
     "numbers",
     "path_of",
+    "sized",
     "text_of",
     "told",
     "whole",
@@ -103,10 +105,10 @@ def numbers(name: str, value: Any) -> Any:
     if type(value) is not np.ndarray:
         if isinstance(value, int) and not -(2**63) <= value < 2**64:
             raise DTypeError(f"{name} takes numbers that NumPy holds, {told(value)} has too many digits")
-        if isinstance(value, (int, float, complex)) or (
-            hasattr(value, "__array_function__") and not isinstance(value, np.ndarray)
-        ):
+        if isinstance(value, (int, float, complex)):
             return value
+        if hasattr(value, "__array_function__") and not isinstance(value, np.ndarray):
+            return sized(value)
         if isinstance(value, (np.matrix, np.ma.MaskedArray)):
             raise DTypeError(f"{name} takes arrays and Tensors; a {type(value).__name__} would lose its own rules")
         try:
@@ -191,6 +193,25 @@ def text_of(name: str, value: Any) -> str:
     raise DTypeError(f"{name}={told(value)} must be a text")
 
 
+def sized(array: Any) -> Any:
+    """Return `array` if its shape is known, which that of Dask's is not after picking by a mask, and no chunk is empty.
+
+    Dask's largest entry of a chunk without entries is an error, at the end of a computation.
+    """
+    if hasattr(array, "__dask_graph__") and hasattr(array, "chunks"):
+        if any(n != n for n in array.shape):  # noqa: PLR0124 - nan stands for unknown
+            raise ShapeError(
+                f"an array of Dask has the shape {array.shape}, of which nan is not known yet: write "
+                f"array.compute_chunk_sizes(), and array.rechunk(...) if a chunk turns out empty"
+            )
+        if any(0 in lengths and any(lengths) for lengths in array.chunks):
+            raise ShapeError(
+                f"an array of Dask of shape {array.shape} has empty chunks, {array.chunks}: array.rechunk(...) "
+                f"makes others"
+            )
+    return array
+
+
 def known(what: str, array: Any) -> Any:
     """Return `array` if its values are there to be checked, which those of Dask are not before they are computed."""
     if hasattr(array, "__dask_graph__"):
@@ -199,6 +220,29 @@ def known(what: str, array: Any) -> Any:
             f"pass array.compute(), or what needs no bounds (one-hot rows for classes, logits for probabilities)"
         )
     return array
+
+
+class _InMemory:
+    """Hands out a copy of a device's array: what ``np.from_dlpack(array, device="cpu")`` asks for from NumPy 2.1 on."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self._array.__dlpack__(dl_device=self.__dlpack_device__())
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0  # DLPack's numbers for memory
+
+
+def fetched(array: Any) -> Any:
+    """Return another library's array as one of NumPy's: by its own conversion, or, from a device, by DLPack."""
+    try:
+        return np.asarray(array)
+    except TypeError:
+        if not hasattr(array, "__dlpack__"):
+            raise
+        return np.from_dlpack(_InMemory(array))
 
 
 def kernel_error(function: str, args: tuple[Any, ...], error: Exception) -> Exception:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import importlib
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-from tinygrad_nn.checks import dtype_of
+from tinygrad_nn.checks import dtype_of, fetched, sized
 from tinygrad_nn.derivatives import Row, Traced
-from tinygrad_nn.derivatives.table import plain
+from tinygrad_nn.derivatives.table import alike, plain
 from tinygrad_nn.errors import DetachError, DTypeError
 
-__all__ = ["as_array", "check_generator", "computed", "evaluated", "foreign", "own_array", "unwrap_index"]
+__all__ = [
+    "as_array",
+    "check_generator",
+    "computed",
+    "evaluated",
+    "foreign",
+    "moved",
+    "own_array",
+    "settle",
+    "unwrap_index",
+    "wait",
+]
 
 
 def as_array(data: Any, dtype: Any) -> Any:
@@ -27,8 +39,8 @@ def as_array(data: Any, dtype: Any) -> Any:
             )
         if isinstance(data, np.ndarray) or not hasattr(data, "__array_function__"):
             data = _convert(data, dtype)
-        elif dtype is not None:
-            data = data.astype(dtype)
+        else:
+            data = sized(data) if dtype is None else sized(data).astype(dtype)
     if data.dtype.kind not in "fiubc":
         raise DTypeError(f"a Tensor holds numbers, not {data.dtype}")
     return data
@@ -62,7 +74,7 @@ def foreign(row: Row, k: int, a: Any) -> Any:
     if type(a) is not np.ndarray:
         where = row.arrays
         if hasattr(a, "__array_function__") and not isinstance(a, np.ndarray):
-            return a  # an array of another library
+            return sized(a)  # an array of another library
         if k < where.start or (where.stop is not None and k >= where.stop) or isinstance(a, np.generic):
             return a
         if isinstance(a, (np.matrix, np.ma.MaskedArray)):
@@ -82,18 +94,46 @@ def own_array(value: Any) -> Any:
     return np.asarray(value) if isinstance(value, np.generic) else value
 
 
+def moved(array: Any, like: Any) -> Any:
+    """Return an array in the library of `like`."""
+    return array if type(array) is type(like) else alike(fetched(array), like)
+
+
 def evaluated(root: Any, grads: dict[Any, Any]) -> Any:
     """Return `root`; if it is Dask's, compute it and the gradients of leaves that hold plain arrays, in one run.
 
-    Those gradients are put into `grads`; the ones of leaves that hold Dask arrays stay as they are.
+    Those gradients are put into `grads`; the ones of leaves that hold Dask arrays stay as they are.  Tensors that
+    wait for it are computed along.
     """
     if not _is_lazy(root):
         return root
     leaves = [leaf for leaf in grads if not leaf.lazy]
-    value, *found = computed([root, *(grads[leaf] for leaf in leaves)])
+    waiting = list(_waiting.values())
+    _waiting.clear()
+    value, found, others = computed((root, [grads[leaf] for leaf in leaves], [t._array for t in waiting]))  # noqa: SLF001
     for leaf, grad in zip(leaves, found, strict=True):
         grads[leaf] = np.array(grad, leaf.dtype)
+    for t, array in zip(waiting, others, strict=True):
+        t._array = np.asarray(array)  # noqa: SLF001
     return np.asarray(value)
+
+
+_waiting: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""Constant Tensors over arrays of Dask, by identity, to be computed along with the next backward: running means."""
+
+
+def wait(tensor: Any) -> Any:
+    """Return `tensor`; if it is over an array of Dask, it is computed along with the next backward."""
+    if _is_lazy(tensor._array):  # noqa: SLF001
+        _waiting[id(tensor)] = tensor
+    return tensor
+
+
+def settle(*tensors: Any) -> None:
+    """Compute constant Tensors over arrays of Dask, in one run: without it plans would grow from batch to batch."""
+    lazy = [t for t in tensors if t is not None and _is_lazy(t._array)]  # noqa: SLF001
+    for t, array in zip(lazy, computed([t._array for t in lazy]), strict=True):  # noqa: SLF001
+        t._array = np.asarray(array)  # noqa: SLF001
 
 
 def computed(item: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from tinygrad_nn.checks import axes_of, dtype_of, flag, path_of, whole
+from tinygrad_nn.checks import axes_of, dtype_of, fetched, flag, path_of, sized, whole
 from tinygrad_nn.errors import ArgumentError, DTypeError, FileFormatError, ShapeError
 
 __all__ = [
@@ -39,9 +39,10 @@ def _plain(values: ArrayLike) -> Array:
     if isinstance(values, np.matrix):
         raise DTypeError("a matrix has rules of its own, which would be lost: pass np.asarray(values)")
     try:
-        return np.asarray(values)
+        array: Array = fetched(values)
     except ValueError as error:
         raise ShapeError(f"a regular array is needed: {error}") from None
+    return array
 
 
 def _as_numbers(values: ArrayLike) -> Array:
@@ -214,7 +215,7 @@ class batches:  # noqa: N801 - reads as range and zip do, which are classes too
         rng: np.random.Generator | None = None,
         drop_last: bool = False,
     ) -> None:
-        self._arrays: tuple[Any, ...] = tuple(array if _is_foreign(array) else _plain(array) for array in arrays)
+        self._arrays: tuple[Any, ...] = tuple(sized(array) if _is_foreign(array) else _plain(array) for array in arrays)
         shapes = ", ".join(str(array.shape) for array in self._arrays)
         if not arrays or any(array.ndim == 0 for array in self._arrays):
             raise ShapeError(f"batches needs arrays with an axis of samples, got shapes {shapes or '(none)'}")

@@ -182,7 +182,7 @@ def _names(params: Any, prefix: str = "") -> Iterator[tuple[Any, str]]:
         elif isinstance(value, Tensor):
             node = value._node  # noqa: SLF001
             yield (id(value.data) if node is None else node), name
-        elif isinstance(value, np.ndarray):
+        elif hasattr(value, "__array_function__"):
             yield id(value), name
         else:
             raise DTypeError(f"params[{key!r}] is a {type(value).__name__}, not a Tensor, an array or a Module")
@@ -222,7 +222,7 @@ class _Call:
             if parent is not None:
                 self.sources.append((parent, "leaf" if type(parent) is Leaf else "operation", _form(parent)))
             elif hasattr(arg, "shape"):
-                key = id(arg) if isinstance(arg, np.ndarray) else (node, k)
+                key = id(arg) if hasattr(arg, "__array_function__") else (node, k)
                 number = f"{arg.item():.6g}\n" if isinstance(arg, np.ndarray) and arg.size == 1 else ""
                 self.sources.append((key, "constant", number + _form(arg)))
         options = [_arguments(args, parents)]

@@ -754,6 +754,7 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: str = 
     ------
     ArgumentError
         If a target lies outside [0, 1]: with labels of -1 and 1 the loss would have no least value.
+        Targets in arrays of Dask are not checked.
 
     Examples
     --------
@@ -761,6 +762,7 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: str = 
     0.34657359027997264
     """
     logits, target = _pair("binary_cross_entropy_with_logits", logits, target)
-    target = bounded(target, 0, 1, "binary_cross_entropy_with_logits takes targets that are probabilities")
+    if not hasattr(plain(target), "__dask_graph__"):  # whose values are not there to be checked
+        target = bounded(target, 0, 1, "binary_cross_entropy_with_logits takes targets that are probabilities")
     # log s(x) = -logaddexp(0, -x): both terms keep their digits in both tails
     return _reduce(target * np.logaddexp(0, -logits) + (1 - target) * np.logaddexp(0, logits), reduction)

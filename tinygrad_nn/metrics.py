@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from tinygrad_nn.checks import whole
+from tinygrad_nn.checks import fetched, whole
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 
 __all__ = ["Averages", "ClassificationReport", "accuracy", "classification_report", "confusion_matrix"]
@@ -39,7 +39,7 @@ def _as_classes(values: Any, name: str) -> tuple[Array, int | None]:
     if isinstance(values, np.matrix):
         raise DTypeError(f"{name} is a matrix, whose rules would be lost: pass np.asarray(...) of it")
     try:
-        array = np.asarray(values.numpy() if hasattr(values, "numpy") else values)
+        array = fetched(values.numpy() if hasattr(values, "numpy") else values)
     except ValueError as error:
         raise ShapeError(f"{name} must be a regular array: {error}") from None
     if array.ndim not in (1, 2) or array.shape[1:] == (1,):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.checks import dtype_of, flag, kernel_error
+from tinygrad_nn.checks import dtype_of, flag, kernel_error, sized
 from tinygrad_nn.conversion import as_array, computed, evaluated, foreign, own_array, unwrap_index
 from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, indexing, shaping
 from tinygrad_nn.derivatives.table import call_checked, check_pullback, name_of, no_derivative
@@ -197,7 +197,7 @@ class Tensor(ArrayMethods):
     def tolist(self) -> Any:
         """Return the entries as nested lists of Python numbers; what follows is not recorded."""
         _leave("tolist()")
-        return self._array.tolist()
+        return computed(self._array).tolist()
 
     # Gradients
 
@@ -275,7 +275,7 @@ class Tensor(ArrayMethods):
         if self.size != 1:
             raise ShapeError(f"{convert.__name__}() needs a Tensor with one entry, this one has shape {self.shape}")
         _leave(f"{convert.__name__}()")
-        return convert(self._array.item())
+        return convert(computed(self._array).item())
 
     def __float__(self) -> float:
         return float(self._number(float))
@@ -300,7 +300,7 @@ class Tensor(ArrayMethods):
                 f"the truth of a Tensor of shape {self.shape} is ambiguous: use np.any(t), np.all(t) or np.where"
             )
         _leave("bool()")
-        return bool(self._array.item())
+        return bool(computed(self._array).item())
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -311,7 +311,7 @@ class Tensor(ArrayMethods):
         return (self[i] for i in range(len(self)))
 
     def __format__(self, spec: str) -> str:
-        return format(self._array.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+        return format(computed(self._array).item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     def __repr__(self) -> str:
         extra = "" if self.dtype in (np.float64, np.int64, np.bool_) else f", dtype={self.dtype}"
@@ -500,8 +500,7 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
         if isinstance(y, tuple):
             several: Tensor = _apply_several(row, arrays, kwargs, parents, wanted, y)
             return several
-        if isinstance(y, np.generic) or not hasattr(y, "__array_function__"):
-            y = np.asarray(y)
+        y = sized(y) if hasattr(y, "__array_function__") and not isinstance(y, np.generic) else np.asarray(y)
     recording = current_recording()
     tensor = _new(Tensor)
     tensor._array = y

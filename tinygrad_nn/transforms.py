@@ -21,6 +21,7 @@ import numpy as np
 from tinygrad_nn.checks import flag, function_of
 from tinygrad_nn.conversion import as_array, own_array
 from tinygrad_nn.derivatives.elementwise import alias, stop_gradient
+from tinygrad_nn.derivatives.table import alike
 from tinygrad_nn.engine import (
     Leaf,
     leaves,
@@ -387,7 +388,7 @@ def jvp(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any
                 _settled.add(g._node)
             if dy is None:
                 dy = np.zeros_like(y._array if isinstance(y, Tensor) else y)
-            return call.output(dy if isinstance(dy, Tensor) else _wrap(np.asarray(dy), None), given, recorded=recorded)
+            return call.output(dy if isinstance(dy, Tensor) else _wrap(own_array(dy), None), given, recorded=recorded)
 
         return call.outputs(call.y), _map(push, call.y)
 
@@ -418,7 +419,7 @@ def jacobian(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[...
             for k in range(y.size):
                 g = np.zeros(y.size, y.dtype)
                 g[k] = 1
-                parts.append(call.pull(y, g.reshape(y.shape), retain=True))
+                parts.append(call.pull(y, alike(g.reshape(y.shape), y), retain=True))
 
             def join(like: Any, *entries: Any) -> Any:
                 shape = (*y.shape, *np.shape(like))

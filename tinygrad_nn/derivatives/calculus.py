@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from tinygrad_nn.derivatives.table import composition, plain
+from tinygrad_nn.derivatives.table import alike, composition, plain
 from tinygrad_nn.errors import ArgumentError, ShapeError
 
 _ALL = (slice(None),)
@@ -85,6 +85,7 @@ def _slope(f: Any, spacing: Any, axis: int, edge_order: int) -> Any:
     else:
         raise ShapeError(f"np.gradient takes a step or {n} coordinates for axis {axis}, got shape {spacing.shape}")
     h = steps.astype(f.dtype).reshape((-1,) + (1,) * (f.ndim - axis - 1))
+    h = alike(h, f) if isinstance(h, np.ndarray) else h
     slope = (_part(f, axis, 1, None) - _part(f, axis, None, -1)) / h
     before, after = _part(slope, axis, None, -1), _part(slope, axis, 1, None)
     left, right = h[:-1], h[1:]

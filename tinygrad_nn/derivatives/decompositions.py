@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives.table import composition, numpy_row, own, unbroadcast
+from tinygrad_nn.derivatives.table import alike, composition, numpy_row, own, unbroadcast
 from tinygrad_nn.errors import ArgumentError, DTypeError
 
 __all__ = ["svd"]
@@ -24,7 +24,7 @@ def _t(x: Any) -> Any:
 def _halved_triangle(like: Any, *, upper: bool = False) -> Any:
     """Ones in the lower (or upper) triangle, and halves on the diagonal."""
     n = like.shape[-1]
-    weights = np.tri(n, dtype=like.dtype) - np.eye(n, dtype=like.dtype) / 2
+    weights = alike(np.tri(n, dtype=like.dtype) - np.eye(n, dtype=like.dtype) / 2, like)
     return weights.T if upper else weights
 
 
@@ -79,7 +79,9 @@ def _cofactors(a: Any, y: Any) -> Any:
     if n <= 4:  # by their definition: a polynomial, right at every order, singular or not
         others = np.argsort(eye, axis=-1, kind="stable")[:, : max(n - 1, 0)]
         minors = np.linalg.det(a[..., others[:, None, :, None], others[None, :, None, :]])
-        return minors * (1 - 2 * (np.add.outer(np.arange(n), np.arange(n)) % 2)).astype(a.dtype)
+        signs = (1 - 2 * (np.add.outer(np.arange(n), np.arange(n)) % 2)).astype(a.dtype)
+        return minors * alike(signs, a)
+    eye = alike(eye, a)
     singular = (y == 0)[..., None, None]
     if not singular.any():
         return y[..., None, None] * _t(np.linalg.inv(a))
@@ -118,7 +120,7 @@ numpy_row(
 def _lower_factor(a: Any, *, upper: bool = False) -> Any:
     if hasattr(a, "__dask_graph__"):
         raise DTypeError("the factor that Dask gives is the upper one for the lower: compute() the matrix first")
-    return np.linalg.cholesky(a, upper=upper)
+    return np.linalg.cholesky(a, upper=True) if upper else np.linalg.cholesky(a)
 
 
 def _cholesky(g: Any, y: Any, _a: Any, *, upper: bool = False) -> Any:
@@ -141,14 +143,19 @@ def _spectrum(g: Any, v: Any, UPLO: str) -> Any:
     return _fold(np.matmul(np.matmul(v, g), _t(v)), upper=UPLO.upper() == "U")
 
 
+def _diagonal(g: Any) -> Any:
+    """Matrices with `g` on their diagonals."""
+    return g[..., None, :] * alike(np.eye(g.shape[-1], dtype=g.dtype), g)
+
+
 def _eigh(g: Any, y: Any, _a: Any, UPLO: str = "L") -> Any:
     (gw, gv), (w, v) = g, y
     gaps = _reciprocal(w[..., None, :] - w[..., :, None])
-    return _spectrum(gw[..., None, :] * np.eye(w.shape[-1], dtype=w.dtype) + gaps * np.matmul(_t(v), gv), v, UPLO)
+    return _spectrum(_diagonal(gw) + gaps * np.matmul(_t(v), gv), v, UPLO)
 
 
 def _eigvalsh(g: Any, _y: Any, a: Any, UPLO: Any = "L") -> Any:
-    return _spectrum(g[..., None, :] * np.eye(a.shape[-1], dtype=a.dtype), np.linalg.eigh(a, UPLO)[1], UPLO)
+    return _spectrum(_diagonal(g), np.linalg.eigh(a, UPLO)[1], UPLO)
 
 
 _triangle = "one triangle is read (UPLO), and the gradient lies in it"
@@ -170,9 +177,7 @@ def _svd_rule(g: Any, y: Any, _a: Any) -> Any:
     row, column = s[..., None, :], s[..., :, None]
     gaps = _reciprocal((row - column) * (row + column))
     left, right = gaps * np.matmul(_t(u), gu), gaps * np.matmul(vh, _t(gvh))
-    middle = (
-        (left + _t(left)) * row + column * (right + _t(right)) + gs[..., None, :] * np.eye(s.shape[-1], dtype=s.dtype)
-    )
+    middle = (left + _t(left)) * row + column * (right + _t(right)) + _diagonal(gs)
     slope = np.matmul(np.matmul(u, middle), vh)
     if _a.shape[-2] > _a.shape[-1]:  # what leaves the space that U spans
         slope = slope + np.matmul((gu - np.matmul(u, np.matmul(_t(u), gu))) * _reciprocal(row), vh)
@@ -194,7 +199,12 @@ def _svdvals(g: Any, y: Any, x: Any) -> Any:
     return np.matmul(u * np.where(y == 0, 0, g)[..., None, :], vh)
 
 
-numpy_row(np.linalg.svdvals, _svdvals, note="0 for singular values that are 0")
+numpy_row(
+    np.linalg.svdvals,
+    _svdvals,
+    kernel=lambda x, /: np.linalg.svd(x, compute_uv=False),
+    note="0 for singular values that are 0",
+)
 
 
 @composition(np.linalg.svd)

@@ -63,10 +63,17 @@ def _within(index: Any, length: int, what: str) -> Any:
 within = own(_within, None, name="within")
 
 
+def _positions(indices: Any) -> Any:
+    """An index as an array: of NumPy's, or of another library that indexes at once."""
+    indices = plain(indices)
+    foreign = hasattr(indices, "__array_function__") and not hasattr(indices, "__dask_graph__")
+    return indices if foreign else np.asarray(indices)
+
+
 @composition(np.take)
 def _take(a: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Any:
     a, axis = (a.reshape(-1), 0) if axis is None else (a, normalize_axis_index(axis, a.ndim))
-    indices = np.asarray(plain(indices))
+    indices = _positions(indices)
     if mode == "wrap":
         indices = indices % a.shape[axis]
     elif mode == "clip":
@@ -90,7 +97,7 @@ def _take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
         raise ShapeError(
             f"np.take_along_axis needs indices with {arr.ndim} axes, as the array has; got {np.ndim(indices)}"
         )
-    return arr[_along(arr.shape, np.asarray(plain(indices)), axis)]
+    return arr[_along(arr.shape, _positions(indices), axis)]
 
 
 @composition(np.select)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives.table import composition, numpy_row, own, unbroadcast
+from tinygrad_nn.derivatives.table import alike, composition, numpy_row, own, unbroadcast
 from tinygrad_nn.errors import ShapeError
 
 __all__ = ["linear"]
@@ -233,12 +233,12 @@ def _einsum(g: Any, _y: Any, k: int, subscripts: str, *operands: Any, optimize: 
         if c in target:  # a diagonal: the gradient is 0 beside it
             target += unused[0]
             inputs.append(c + unused.pop(0))
-            factors.append(np.eye(n, dtype=g.dtype))
+            factors.append(alike(np.eye(n, dtype=g.dtype), g))
             continue
         target += c
         if (c, n) not in known:  # summed, or met by an axis of length 1: the same all along
             inputs.append(c)
-            factors.append(np.ones(n, g.dtype))
+            factors.append(alike(np.ones(n, g.dtype), g))
     # a path that was made for the forward product does not fit this one
     how = optimize if isinstance(optimize, (bool, str)) else bool(optimize)
     return unbroadcast(np.einsum(",".join(inputs) + "->" + target, *factors, optimize=how), shapes[k])
@@ -358,7 +358,8 @@ def _matrix_power(a: Any, n: Any) -> Any:
     if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
         raise ShapeError(f"np.linalg.matrix_power needs square matrices, got shape {a.shape}")
     if n == 0:
-        return np.where(True, np.eye(a.shape[-1], dtype=a.dtype), a)  # constant, and in the graph all the same
+        # constant, and in the graph all the same
+        return np.where(alike(np.array(True), a), alike(np.eye(a.shape[-1], dtype=a.dtype), a), a)
     if n < 0:
         a, n = np.linalg.inv(a), -n
     if n == 1:

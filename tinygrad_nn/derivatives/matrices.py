@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.derivatives.shaping import expand
-from tinygrad_nn.derivatives.table import composition, numpy_row, own
+from tinygrad_nn.derivatives.table import alike, composition, numpy_row, own
 from tinygrad_nn.errors import ArgumentError, ShapeError
 
 __all__ = ["norm", "on_diagonal"]
@@ -21,7 +21,7 @@ composition(np.linalg.matrix_transpose)(lambda x, /: np.swapaxes(x, -1, -2))
 
 def _on_diagonal(x: Any, shape: tuple[int, ...], offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """Return zeros of `shape` with the last axis of `x` along a diagonal: undoes np.diagonal."""
-    y = np.zeros(shape, x.dtype)
+    y = alike(np.zeros(shape, x.dtype), x)
     i = np.arange(x.shape[-1])
     np.moveaxis(y, (axis1, axis2), (-2, -1))[..., i - min(offset, 0), i + max(offset, 0)] = x
     return y
@@ -56,7 +56,7 @@ composition(np.diagflat)(lambda v, k=0: _diag(np.reshape(v, (v.size,)), k))
 def _below(m: Any, k: int) -> Any:
     """A mask of what lies on or below a diagonal; a vector stands for a square of such rows."""
     rows, columns = (m.shape * 2)[-2:]
-    return np.tri(rows, columns, k=k, dtype=bool)
+    return alike(np.tri(rows, columns, k=k, dtype=bool), m)
 
 
 composition(np.tril)(lambda m, k=0: np.where(_below(m, k), m, 0))
@@ -118,7 +118,8 @@ def _vector_norm(x: Any, p: Any, axis: int, keepdims: bool) -> Any:
 
 
 def _largest(x: Any, axis: Any, keepdims: bool) -> Any:
-    return np.max(x, axis=axis, keepdims=keepdims, initial=0)
+    initial: dict[str, Any] = {} if x.size else {"initial": 0}  # which arrays of other libraries may not take
+    return np.max(x, axis=axis, keepdims=keepdims, **initial)
 
 
 _REDUCE: dict[Any, Callable[..., Any]] = {1: np.sum, np.inf: _largest, -np.inf: np.min}

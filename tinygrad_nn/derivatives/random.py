@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.derivatives.table import own
+from tinygrad_nn.derivatives.table import alike, own
 
 __all__ = ["random_like"]
 
@@ -20,8 +20,8 @@ def _random_like(x: Any, rng: np.random.Generator) -> Any:
     array([0.63696169, 0.26978671])
     """
     if x.dtype == np.float32:
-        return rng.random(x.shape, np.float32)
-    return rng.random(x.shape).astype(x.dtype, copy=False)
+        return alike(rng.random(x.shape, np.float32), x)
+    return alike(rng.random(x.shape).astype(x.dtype, copy=False), x)
 
 
 random_like = own(_random_like, None, name="random_like")

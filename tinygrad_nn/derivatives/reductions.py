@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from tinygrad_nn.derivatives.shaping import expand
-from tinygrad_nn.derivatives.table import composition, numpy_row, own
+from tinygrad_nn.derivatives.table import alike, composition, numpy_row, own
 from tinygrad_nn.errors import ShapeError
 
 Axis = int | tuple[int, ...] | None
@@ -28,6 +28,11 @@ def _count(shape: tuple[int, ...], axis: Axis) -> int:
 def _counted(shape: tuple[int, ...], axis: Axis, where: Any) -> Any:
     """How many entries that `where` lets in go into each, with the axes kept."""
     return np.broadcast_to(where, shape).sum(axis=axis, keepdims=True)
+
+
+def _choice(where: Any) -> dict[str, Any]:
+    """``where=`` if it leaves something out; arrays of other libraries may not take it."""
+    return {} if where is True else {"where": where}
 
 
 def _let_in(part: Any, where: Any) -> Any:
@@ -95,7 +100,7 @@ def _product(x: Any, axis: int) -> Any:
 
 def _before(x: Any, axis: int) -> Any:
     """The product of the entries before each one along an axis: 1, x0, x0 x1, ..."""
-    ones = np.ones((*x.shape[:axis], 1, *x.shape[axis + 1 :]), x.dtype)
+    ones = alike(np.ones((*x.shape[:axis], 1, *x.shape[axis + 1 :]), x.dtype), x)
     return running_product(np.concatenate([ones, x[_REST * axis + (slice(None, -1),)]], axis), axis)
 
 
@@ -182,7 +187,7 @@ if hasattr(np, "cumulative_sum"):  # NumPy 2.1
         y = np.cumsum(x, axis)
         if not include_initial:
             return y
-        return np.concatenate([np.zeros(_kept(x.shape, axis), x.dtype), y], axis)
+        return np.concatenate([alike(np.zeros(_kept(x.shape, axis), x.dtype), x), y], axis)
 
     @composition(np.cumulative_prod)
     def _cumulative_prod(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
@@ -190,7 +195,7 @@ if hasattr(np, "cumulative_sum"):  # NumPy 2.1
         y = np.cumprod(x, axis)
         if not include_initial:
             return y
-        return np.concatenate([np.ones(_kept(x.shape, axis), x.dtype), y], axis)
+        return np.concatenate([alike(np.ones(_kept(x.shape, axis), x.dtype), x), y], axis)
 
 
 # Spread
@@ -223,7 +228,7 @@ def _var(
     correction: float | None = None,
 ) -> Any:
     ddof = ddof if correction is None else correction
-    chosen = {} if where is True else {"where": where}  # which arrays of other libraries may not take
+    chosen = _choice(where)
     if where is True:
         count: Any = _count(a.shape, axis)
         rest: Any = max(count - ddof, 0)
@@ -252,7 +257,7 @@ def _average(a: Any, axis: Axis = None, weights: Any = None, returned: bool = Fa
     a = a if hasattr(a, "shape") else np.asarray(a)
     if weights is None:
         y = np.mean(a, axis, keepdims=keepdims)
-        total = np.full(y.shape, _count(a.shape, axis), y.dtype)
+        total = alike(np.full(y.shape, _count(a.shape, axis), y.dtype), y)
         return (y, total) if returned else y
     weights = weights if hasattr(weights, "shape") else np.asarray(weights)
     if weights.shape != a.shape:
@@ -264,7 +269,7 @@ def _average(a: Any, axis: Axis = None, weights: Any = None, returned: bool = Fa
         places = [i % a.ndim for i in axes]
         weights = weights.transpose([places.index(i) for i in sorted(places)])
         weights = weights.reshape(tuple(n if i in places else 1 for i, n in enumerate(a.shape)))
-    total = np.sum(weights * np.ones(a.shape, weights.dtype), axis, keepdims=keepdims)
+    total = np.sum(np.broadcast_to(weights, a.shape), axis, keepdims=keepdims)
     y = np.sum(a * weights, axis, keepdims=keepdims) / total
     return (y, total) if returned else y
 
@@ -291,8 +296,9 @@ def _without_nan(a: Any, value: float) -> Any:
 
 
 @composition(np.nansum)
-def _nansum(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = 0, where: Any = True) -> Any:
-    return np.sum(_without_nan(a, 0), axis, keepdims=keepdims, initial=initial, where=where)
+def _nansum(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = None, where: Any = True) -> Any:
+    first = {} if initial is None else {"initial": initial}
+    return np.sum(_without_nan(a, 0), axis, keepdims=keepdims, **first, **_choice(where))
 
 
 @composition(np.nanprod)
@@ -333,15 +339,15 @@ def _argmin(a: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
 
 
 def _all(a: Any, axis: Axis = None, *, keepdims: bool = False, where: Any = True) -> Any:
-    return np.all(a, axis, keepdims=keepdims, where=where)
+    return np.all(a, axis, keepdims=keepdims, **_choice(where))
 
 
 def _any(a: Any, axis: Axis = None, *, keepdims: bool = False, where: Any = True) -> Any:
-    return np.any(a, axis, keepdims=keepdims, where=where)
+    return np.any(a, axis, keepdims=keepdims, **_choice(where))
 
 
 def _count_nonzero(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    return np.count_nonzero(a, axis, keepdims=keepdims)
+    return np.count_nonzero(a, axis, keepdims=True) if keepdims else np.count_nonzero(a, axis)
 
 
 numpy_row(np.argmax, None, kernel=_argmax)

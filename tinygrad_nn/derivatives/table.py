@@ -437,6 +437,14 @@ def plain(index: Any) -> Any:
     return index._array if isinstance(index, Traced) else index  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+def alike(array: Any, like: Any) -> Any:
+    """Return an array of NumPy's in the library of `like`, whose arrays may not mix with NumPy's."""
+    like = plain(like)
+    if isinstance(like, (np.ndarray, np.generic)) or hasattr(like, "__dask_graph__"):  # Dask's mix with NumPy's
+        return array
+    return np.asarray(array, like=like)
+
+
 def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum `g` over the axes along which an argument of `shape` was broadcast: the one place for it."""
     if g.shape == shape:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.conversion import moved
 from tinygrad_nn.errors import ArgumentError, DTypeError, FileFormatError, StateError, TinygradError
 from tinygrad_nn.io import archive
 from tinygrad_nn.io.structure import Array, decode, encode, parse, place
@@ -271,7 +272,7 @@ def _copy(data: Any, state: Any, key: str) -> None:
         raise StateError(f"{key} is an array {data.shape}, the file has {got}")
     if not np.can_cast(state.dtype, data.dtype, "safe"):
         raise StateError(f"{key} is {data.dtype}, the file has {state.dtype}: convert it first")
-    np.copyto(data, state)
+    np.copyto(data, moved(state, data))
 
 
 def _put_generator(target: Any, state: Any, key: str) -> None:

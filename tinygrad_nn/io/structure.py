@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinygrad_nn.checks import fetched
 from tinygrad_nn.errors import DTypeError, FileFormatError
 from tinygrad_nn.tensor import Tensor
 
@@ -90,6 +91,8 @@ def _put(value: Any, path: tuple[Any, ...], arrays: dict[str, Array]) -> str:
     array = value.data if isinstance(value, Tensor) else value
     if isinstance(array, np.generic):
         array = np.asarray(array)
+    if hasattr(array, "__array_function__") and not isinstance(array, np.ndarray):
+        array = fetched(array)
     if type(array) not in (np.ndarray, np.memmap):
         raise DTypeError(
             f"{place(path)} is a {type(array).__module__}.{type(array).__qualname__}; a file holds arrays, numbers, "
@@ -119,7 +122,7 @@ def _advice(value: Any) -> str:
     for kind in (dict, list, tuple, str, int, float):
         if isinstance(value, kind):
             return f"write {kind.__name__}(...)"
-    return "write np.asarray(x) for arrays of other libraries, or give the object a state_dict() and load_state_dict()"
+    return "write np.asarray(x) for what converts, or give the object a state_dict() and load_state_dict()"
 
 
 def decode(node: Any, take: Callable[[Any], Array], depth: int = 0) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinygrad_nn.checks import flag, function_of, numbers
-from tinygrad_nn.conversion import as_array
+from tinygrad_nn.conversion import as_array, moved
 from tinygrad_nn.engine import Leaf, retire
 from tinygrad_nn.errors import DTypeError, ShapeError, StateError
 from tinygrad_nn.tensor import Tensor
@@ -211,7 +211,7 @@ class Module:
         tensors = dict(self.named_tensors())
         if not isinstance(state, Mapping):
             raise StateError(f"a state is a dict of arrays by name, got a {type(state).__name__}")
-        arrays = {k: v.data if isinstance(v, Tensor) else np.asarray(numbers(str(k), v)) for k, v in state.items()}
+        arrays = {k: v.data if isinstance(v, Tensor) else _array(str(k), v) for k, v in state.items()}
         problems = [f"missing: {name} {t.shape}" for name, t in tensors.items() if name not in arrays]
         problems += [f"unexpected: {name} {a.shape}" for name, a in arrays.items() if name not in tensors]
         for name in tensors.keys() & arrays.keys():
@@ -227,7 +227,7 @@ class Module:
         for name, t in tensors.items():
             # frozen values are bound anew: a graph that holds the old array keeps it
             data = t.data if t.requires_grad else np.empty_like(t.data)
-            np.copyto(data, arrays[name])
+            np.copyto(data, moved(arrays[name], data))
             t.data = data
 
     def extra_repr(self) -> str:
@@ -243,6 +243,11 @@ class Module:
         lines = [f"  ({name}): " + text.replace("\n", "\n  ") for name, text in self._parts()]
         head = f"{type(self).__name__}({self.extra_repr()}"
         return head + ")" if not lines else "\n".join([head, *lines, ")"])
+
+
+def _array(name: str, value: Any) -> Any:
+    found = numbers(name, value)
+    return found if hasattr(found, "__array_function__") else np.asarray(found)
 
 
 def _move(t: Tensor, data: Any) -> None:

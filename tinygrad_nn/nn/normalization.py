@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygrad_nn import functional
 from tinygrad_nn.checks import dtype_of, flag, lengths, number
+from tinygrad_nn.conversion import settle, wait
 from tinygrad_nn.errors import ShapeError
 from tinygrad_nn.nn.module import Module, Parameter
 from tinygrad_nn.tensor import Tensor
@@ -101,6 +102,7 @@ class _BatchNorm(Module):
             raise ShapeError(
                 f"{type(self).__name__}({self.num_features}) takes {takes} with C = {self.num_features}, got {x.shape}"
             )
+        settle(self.running_mean, self.running_var)
         column = (-1,) + (1,) * (x.ndim - 2)  # a channel's number beside all its entries
         if self.training or self.running_mean is None or self.running_var is None:
             mean, var = self._statistics(x, column)
@@ -126,8 +128,8 @@ class _BatchNorm(Module):
             rate = np.reciprocal(count_so_far.astype(mean.dtype)) if self.momentum is None else self.momentum
             unbiased = var * (count / (count - 1))
             self.num_batches_tracked = count_so_far
-            self.running_mean = self._moved(self.running_mean, mean, rate)
-            self.running_var = self._moved(self.running_var, unbiased, rate)
+            self.running_mean = wait(self._moved(self.running_mean, mean, rate))
+            self.running_var = wait(self._moved(self.running_var, unbiased, rate))
         return mean, var
 
     def _moved(self, running: Any, new: Any, rate: Any) -> Any:

@@ -57,11 +57,12 @@ def clip_grad_norm(
     norm_type = math.inf if infinite else number("norm_type", norm_type, above=0)
     gradients = _gradients(parameters)
     # divided by the largest entry first: the powers neither overflow nor vanish
-    largest = float(np.max([np.max(np.abs(g), initial=0) for g in gradients], initial=0))  # NaN if there is one
+    tops = [float(np.max(np.abs(g))) for g in gradients if g.size]
+    largest = float(np.max(tops, initial=0))  # NaN if there is one
     norm = largest
     if 0 < largest < math.inf and norm_type != math.inf:
-        powers = (np.sum(np.power(np.abs(g) / largest, norm_type), dtype=np.float64) for g in gradients)
-        norm = largest * float(sum(powers)) ** (1 / norm_type)
+        powers = (float(np.sum(np.power(np.abs(g) / largest, norm_type), dtype=np.float64)) for g in gradients)
+        norm = largest * sum(powers) ** (1 / norm_type)
     if flag("error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
         raise ArgumentError(
             f"the total norm of the gradients is {norm}: they hold NaN or infinite numbers, which no scaling can mend "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy import multiply, subtract
 
 from tinygrad_nn.checks import flag
+from tinygrad_nn.conversion import moved
 from tinygrad_nn.engine import touch
 from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
 from tinygrad_nn.tensor import Tensor
@@ -32,6 +33,12 @@ def _number(value: float, dtype: np.dtype[Any], ours: bool) -> Any:
 
 def _kind(p: Tensor) -> tuple[type, np.dtype[Any]]:
     return type(p._array), p.dtype  # noqa: SLF001
+
+
+def _kept(value: Any, p: Tensor) -> Any:
+    """Copy a part of a parameter's state, arrays into the library of the parameter's."""
+    copied = copy.deepcopy(value)
+    return moved(copied, p._array) if getattr(value, "ndim", 0) else copied  # noqa: SLF001
 
 
 class Optimizer:
@@ -186,12 +193,15 @@ class Optimizer:
                 raise StateError(f"the state has a parameter {k!r}, this optimizer has 0 to {len(params) - 1}")
             for name, value in values.items():
                 p = params[k]
-                if isinstance(value, np.ndarray) and value.ndim and (value.shape, value.dtype) != (p.shape, p.dtype):
+                if getattr(value, "ndim", 0) and (value.shape, value.dtype) != (p.shape, p.dtype):
                     raise StateError(
                         f"{name} of parameter {k} has shape {value.shape} and dtype {value.dtype}, the parameter "
                         f"{p.shape} and {p.dtype}"
                     )
-        self.state = {params[k]: copy.deepcopy(dict(values)) for k, values in state["state"].items()}
+        self.state = {
+            params[k]: {name: _kept(value, params[k]) for name, value in values.items()}
+            for k, values in state["state"].items()
+        }
         for group, saved in zip(self.param_groups, state["param_groups"], strict=True):
             group.update({k: v for k, v in saved.items() if k != "params"})
 

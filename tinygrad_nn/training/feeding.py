@@ -222,7 +222,8 @@ def _split(inputs: Any, targets: Any, fraction: float) -> tuple[tuple[Any, Any],
         raise ArgumentError(f"validation={fraction} of {n} samples leaves none on one side; give 0 < fraction < 1")
 
     def part(values: Any, name: str, side: slice) -> Any:
-        cut = tuple(np.asarray(array)[side] for array in _several(values, name))
+        arrays = (a if hasattr(a, "__array_function__") else np.asarray(a) for a in _several(values, name))
+        cut = tuple(array[side] for array in arrays)
         return cut if isinstance(values, tuple) else cut[0]
 
     front, back = slice(None, n - held), slice(n - held, None)
