@@ -541,7 +541,7 @@ SAMPLES = {
         )
         for name in ("check_gradients", "gradient_report")
     },
-    "testing.compare": one(TESTING.compare, np.tanh, X, rule=lambda: tanh_rule, seed=0),
+    "testing.compare": one(TESTING.compare, np.tanh, X, rule=lambda: tanh_rule, wrt="x0", seed=0, mode="full"),
     "testing.check_module": one(
         TESTING.check_module, lambda: NN.Linear(3, 2, rng=rng()), X, loss=np.sum, seed=0, mode="fast"
     ),

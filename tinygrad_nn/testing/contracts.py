@@ -13,7 +13,7 @@ from tinygrad_nn.testing.oracles import quiet
 from tinygrad_nn.testing.problem import Arrays, Problem
 from tinygrad_nn.testing.report import Cause
 
-__all__ = ["Probe", "layouts", "same"]
+__all__ = ["Probe", "changed_inputs", "layouts", "same"]
 
 
 def same(a: Any, b: Any) -> bool:
@@ -53,6 +53,15 @@ def copies(gs: Arrays) -> Arrays:
 def scaled(gs: Arrays, factor: float) -> Arrays:
     """The gradients times a number."""
     return [None if g is None else g * g.dtype.type(factor) if g.dtype.kind == "f" else g * factor for g in gs]
+
+
+def changed_inputs(problem: Problem, points: Arrays) -> list[str]:
+    """The names of the arrays that are no longer as in the problem's points."""
+    return [
+        name
+        for name, now, before in zip(problem.names, points, problem.points, strict=True)
+        if isinstance(now, np.ndarray) and not np.array_equal(now, before, equal_nan=now.dtype.kind in "fc")
+    ]
 
 
 def layouts(v: Any) -> list[tuple[str, Any, Any]]:
@@ -117,7 +126,7 @@ class Probe:
         vs = [np.array(v) for v in self.vs]
         ys, self.back = self.problem.pulled(points)
         self.outputs = [np.array(y) for y in ys]
-        self._unchanged(points, "the forward pass of the rule")
+        self._unchanged(points, "the forward pass")
         raw = self.back(vs)
         self.raw, self.gradients = raw, copies(raw)
         self._unchanged(points, "the backward pass")
@@ -149,9 +158,8 @@ class Probe:
             )
 
     def _unchanged(self, points: Arrays, who: str) -> None:
-        for name, now, before in zip(self.problem.names, points, self.problem.points, strict=True):
-            if isinstance(now, np.ndarray) and not np.array_equal(now, before, equal_nan=now.dtype.kind in "fc"):
-                self.blame("mutates", f"{who} changes {name} in place", f"work on a copy of {name}", name)
+        for name in changed_inputs(self.problem, points):
+            self.blame("mutates", f"{who} changes {name} in place", f"work on a copy of {name}", name)
 
     def _aliases(self, raw: Arrays, vs: Arrays, points: Arrays) -> None:
         held = [("the upstream gradient", v) for v in vs]
@@ -299,8 +307,10 @@ class Probe:
             with quiet():
                 ys = self.problem.outputs_or_none(empty)
             # no longer a function of a batch, such as a sum over it: nothing to ask
-            if ys is None or any(
-                y.shape == v.shape or not y.ndim or y.shape[0] for y, v in zip(ys, self.vs, strict=True)
+            if (
+                ys is None
+                or len(ys) != len(self.vs)
+                or any(y.shape == v.shape or not y.ndim or y.shape[0] for y, v in zip(ys, self.vs, strict=True))
             ):
                 continue
             vs = [np.zeros(y.shape, v.dtype) for y, v in zip(ys, self.vs, strict=True)]

@@ -47,8 +47,15 @@ class Miss:
         return bool(np.isfinite(self.slope.value)) and not self.amount <= self.bound
 
     def rough(self, limit: float = ROUGH) -> bool:
-        """Whether the oracle's own error is larger than `limit`."""
+        """Whether the oracle's own error is larger than `limit`; never where both say exactly 0."""
+        if not self.size and not self.slope.size and self.slope.value == 0:
+            return False
         return not 10 * self.slope.error <= limit * max(self.slope.size, self.size)
+
+
+def entries(count: Any) -> str:
+    """How many entries, and the verb."""
+    return f"{count} {'entry is' if count == 1 else 'entries are'}"
 
 
 def along(g: Any, u: Any) -> float:
@@ -89,16 +96,19 @@ class Judge:
         """The verdict on one input."""
         x, g = self.problem.points[k], self.gradients[k]
         result = InputReport(self.problem.names[k], x.shape, str(x.dtype))
-        if not x.size:
+        if not x.size and (g is None or g.shape == x.shape):
             result.note = "no entries"
             return result
         if g is None:
             g = np.zeros(x.shape)
             result.note = "no gradient returned (None)"
-        if g.dtype.kind not in "fiub":
+        if g.dtype.kind not in "fiu":
             result.verdict, result.note = WRONG, f"the gradient is {g.dtype}"
             self.causes.append(Cause("dtype", result.name, result.note))
             return result
+        if g.shape == x.shape and not np.all(np.isfinite(x)):
+            self.notes.append(f"{result.name}: {entries(np.sum(~np.isfinite(x)))} NaN or infinite, and not checked")
+            g = np.where(np.isfinite(x), g, 0)
         chosen = np.isfinite(g)
         result.analytic = float(np.max(np.abs(g), initial=0, where=chosen))
         if g.shape != x.shape:
@@ -108,13 +118,14 @@ class Judge:
         if not np.all(chosen) and not self._no_derivative(k, g, chosen, result):
             return result
         g = np.where(chosen, g, 0)
+        chosen &= np.isfinite(x)
         us = directions(x, self.rng, 3 if self.full else 1)
         misses = self.misses(self.oracle, k, g, chosen, us)
         if not all(np.isfinite(m.slope.value) for m in misses):
             chosen &= ~self._edges(k, chosen)
-            count = int(np.sum(~chosen))
+            count = int(np.sum(~chosen & np.isfinite(x)))
             if count:
-                self.notes.append(f"{result.name}: {count} entries lie at the edge of the domain, none of them checked")
+                self.notes.append(f"{result.name}: {entries(count)} at the edge of the domain, and not checked")
             misses = self.misses(Oracle(self.problem, self.problem.points, self.vs), k, g, chosen, us)
             if not chosen.any():
                 result.verdict, result.note = VAGUE, "every entry lies at the edge of the domain"
@@ -142,13 +153,16 @@ class Judge:
         result.numeric = result.analytic
         result.error = max((m.amount / s for m, s in zip(misses, sizes, strict=True) if s), default=0.0)
 
-    def misses(self, oracle: Oracle, k: int, g: Any, chosen: Any, us: Arrays) -> list[Miss]:
-        """The projections of a gradient along `us`, with all but the `chosen` entries left in place."""
+    def misses(self, oracle: Oracle, k: int, g: Any, chosen: Any, us: Arrays, *, guard: bool = True) -> list[Miss]:
+        """The projections of a gradient along `us`, with all but the `chosen` entries left in place.
+
+        The first of them is guarded by real differences.
+        """
         found = []
         wide = g.astype(np.float64)
         for number, u in enumerate(us):
             u = np.where(chosen, u, 0.0)  # noqa: PLW2901 - entries without a derivative are not moved
-            slope = oracle.slope(k, u, guard=not number)
+            slope = oracle.slope(k, u, guard=guard and not number)
             terms = wide * u
             size = float(np.sum(np.abs(terms)))
             found.append(Miss(u, float(np.sum(terms)), slope, size, self.tolerance * size + 10 * slope.error))
@@ -172,7 +186,7 @@ class Judge:
                 result.verdict = WRONG
                 return False
         self.oracle.methods.pop(k, None)  # learned where the function may be special
-        result.note = f"{len(bad)} entries lie at the edge of the domain: no finite derivative, none checked"
+        result.note = f"{entries(len(bad))} at the edge of the domain: no finite derivative, not checked"
         self.notes.append(f"{result.name}: {result.note}")
         return True
 
@@ -317,7 +331,7 @@ class Judge:
                 parts += [where[: len(where) // 2], where[len(where) // 2 :]]
         unseen += sum(len(where) for where in parts)
         result.verdict = VAGUE if unseen else OK
-        result.note = f"{unseen} of {g.size} entries are too rough to tell" if unseen else ""
+        result.note = f"{unseen} of {g.size} entries too rough to tell" if unseen else ""
 
     # Kinks
 

@@ -25,11 +25,15 @@ def typical(x: Any) -> float:
     return float(np.median(sizes)) if sizes.size else 1.0
 
 
+def sizes(x: Any) -> Any:
+    """How far each entry is moved: by its own size, by a typical one where it is 0, not at all where not finite."""
+    wide = np.abs(np.asarray(x, dtype=np.float64))
+    return np.where(np.isfinite(wide), np.where(wide == 0, typical(x), wide), 0.0)
+
+
 def direction(x: Any, rng: np.random.Generator) -> Any:
     """A random direction, each entry of the size of the input's."""
-    x = np.asarray(x, dtype=np.float64)
-    size = np.where(x == 0, typical(x), np.abs(x))
-    return np.asarray(rng.standard_normal(x.shape) * size)
+    return np.asarray(rng.standard_normal(np.shape(x)) * sizes(x))
 
 
 def directions(x: Any, rng: np.random.Generator, count: int) -> Arrays:
@@ -46,9 +50,7 @@ def nudged(
     ups, downs = list(points), list(points)
     for k in problem.active if only is None else [only]:
         x = points[k]
-        size = np.abs(np.asarray(x, dtype=np.float64))
-        size = np.where(size == 0, typical(x), size)
-        step = NUDGE * size * rng.uniform(0.5, 1, x.shape) * rng.choice([-1.0, 1.0], x.shape)
+        step = NUDGE * sizes(x) * rng.uniform(0.5, 1, x.shape) * rng.choice([-1.0, 1.0], x.shape)
         ups[k] = np.asarray(x + step, dtype=x.dtype)
         downs[k] = np.asarray(x - step, dtype=x.dtype)
     return ups, downs
@@ -68,8 +70,7 @@ def neighbours(problem: Problem, points: Arrays, vs: Arrays, rng: np.random.Gene
 
 def hair(x: Any) -> Any:
     """Steps a hair long: off a kink, and hardly anywhere else."""
-    wide = np.abs(np.asarray(x, dtype=np.float64))
-    return max(HAIR, 8 * float(np.finfo(x.dtype).eps)) * np.where(wide == 0, typical(x), wide)
+    return max(HAIR, 8 * float(np.finfo(x.dtype).eps)) * np.asarray(sizes(x))
 
 
 def around(problem: Problem, rng: np.random.Generator, count: int) -> Iterator[Arrays]:

@@ -15,19 +15,17 @@ from tinygrad_nn.engine import recording
 from tinygrad_nn.errors import ArgumentError, DTypeError
 from tinygrad_nn.nn import Module
 from tinygrad_nn.tensor import Tensor, leaf
-from tinygrad_nn.testing.check import options, raised, run
+from tinygrad_nn.testing.check import Subject, options, raised, run
 from tinygrad_nn.testing.contracts import same
+from tinygrad_nn.testing.nested import as_outputs, leaves, rebuild
 from tinygrad_nn.testing.notebook import RATE, Chain, Layout, call_backward, discover, fetch, store
 from tinygrad_nn.testing.problem import (
     Arrays,
     Back,
     Problem,
-    as_outputs,
     generators,
-    leaves,
     parameter_names,
     prepare,
-    rebuild,
     walk_back,
 )
 from tinygrad_nn.testing.report import Cause, Report
@@ -78,7 +76,8 @@ def check_module(module: Module, *inputs: Any, loss: Any = None, seed: int = 0, 
         for training in (True, False):
             module.train(training)
             problem = _module_problem(module, inputs, loss)
-            report = run(problem, "check_module", type(module).__name__, inputs, given, seed, mode)
+            subject = Subject("check_module", type(module).__name__, "module", given)
+            report = run(problem, subject, inputs, seed, mode)
             report.notes.append("in training mode" if training else "in evaluation mode")
             raised(report)
     finally:
@@ -92,6 +91,7 @@ def _module_problem(module: Module, inputs: Sequence[Any], loss: Any) -> Problem
     values = (*inputs, *[t.numpy() for _, t in parameters])
     names = [*parameter_names(module.forward, len(inputs)), *[name for name, _ in parameters]]
     found, points, active, skipped = prepare(module, values, None, names)
+    skipped += [f"{name} does not require a gradient" for name, t in module.named_buffers() if t.dtype.kind == "f"]
     structure = list(inputs)
     own = len(points) - len(parameters)
 
@@ -205,13 +205,21 @@ def check_backward(
         for name, gradient in parameters.items():
             text_of("a name in parameters", name)
             text_of(f"parameters[{name!r}]", gradient)
+    chosen = {"parameters": parameters, "forward": forward, "backward": backward}
+    usual = {"parameters": None, "forward": "forward", "backward": "backward"}
+    written = "".join(f", {key}={value!r}" for key, value in chosen.items() if value != usual[key])
+    name = type(layer).__name__
+    if isinstance(layer, type):
+        raise ArgumentError(f"check_backward takes a layer, got the class {layer.__name__}: make one of it")
     if isinstance(layer, (list, tuple)):
+        if not layer:
+            raise ArgumentError("check_backward got no layer")
         for each in layer:
             _has_methods(each, forward, backward)
         layer, forward, backward = Chain(layer, forward, backward), "forward", "backward"
     _has_methods(layer, forward, backward)
     problem = _layer_problem(layer, inputs, forward, backward, parameters)
-    return raised(run(problem, "check_backward", type(layer).__name__, inputs, "", seed, mode))
+    return raised(run(problem, Subject("check_backward", name, "layer", written), inputs, seed, mode))
 
 
 def _has_methods(layer: Any, *names: str) -> None:

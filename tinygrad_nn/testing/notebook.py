@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.errors import ArgumentError
+from tinygrad_nn.testing.nested import leaves
 from tinygrad_nn.testing.oracles import quiet
-from tinygrad_nn.testing.problem import leaves
 
 __all__ = ["RATE", "Chain", "Layout", "call_backward", "discover", "fetch", "store"]
 

@@ -18,6 +18,8 @@ __all__ = ["FAMILIES", "ONE_SAMPLE", "missing", "shape", "special"]
 
 # Seen at one point already
 
+WHOLE = "every gradient value is a whole number: an integer buffer"
+
 
 def shape(view: View) -> Found | None:
     """A gradient of another shape than its input: missing sums, lost axes."""
@@ -52,7 +54,11 @@ def missing(view: View, rng: np.random.Generator) -> Found | None:
 
 
 def special(view: View) -> Found | None:
-    """NaN or infinity exactly at special points."""
+    """Whole numbers in an integer array, or NaN or infinity exactly at special points."""
+    if view.analytic.dtype.kind in "iu":
+        a, n = view.analytic.ravel()[view.where], view.numeric
+        if a.size >= 4 and any(np.array_equal(a, f(n)) for f in (np.trunc, np.round, np.floor)):
+            return Found("cast", "integer", WHOLE, "np.zeros_like of an integer array, or astype(int)")
     bad = ~np.isfinite(view.analytic)
     if not bad.any():
         return None
@@ -281,12 +287,7 @@ def cast(group: Group) -> Iterator[Found]:
     error = np.abs(a - n) / np.maximum(np.abs(n), 0.1 * group.top)
     rounded = any(np.array_equal(a, f(n)) for f in (np.trunc, np.round, np.floor))
     if rounded and not np.array_equal(a, n) and np.unique(a).size > 2:
-        yield Found(
-            "cast",
-            "integer",
-            "every gradient value is a whole number: an integer buffer",
-            "np.zeros_like of an integer array, or astype(int)",
-        )
+        yield Found("cast", "integer", WHOLE, "np.zeros_like of an integer array, or astype(int)")
     for kind, name, low in ((np.float32, "float32", 1e-10), (np.float16, "float16", 1e-6)):
         eps = float(np.finfo(kind).eps)
         exact = np.array_equal(a, a.astype(kind).astype(np.float64))

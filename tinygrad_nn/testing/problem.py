@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import random
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.checks import told
 from tinygrad_nn.engine import recording
 from tinygrad_nn.errors import ArgumentError, DTypeError, RuleError
 from tinygrad_nn.tensor import Tensor, leaf
+from tinygrad_nn.testing.nested import aligned, as_outputs, contents, leaves, rebuild
 from tinygrad_nn.transforms import gradients
 
 __all__ = [
     "Problem",
     "framework_problem",
     "generators",
-    "leaves",
-    "rebuild",
     "rule_problem",
     "second_order",
     "walk_back",
@@ -110,54 +109,13 @@ class Problem:
         )
 
 
-def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Iterate over the arrays and other values inside nested lists, tuples and dicts, with their names."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from leaves(item, f"{name}[{key!r}]")
-    elif isinstance(value, (list, tuple)):
-        for k, item in enumerate(value):
-            yield from leaves(item, f"{name}[{k}]")
-    else:
-        yield name, value
-
-
-def rebuild(value: Any, items: Iterator[Any]) -> Any:
-    """Put the next items in the places of the leaves of `value`."""
-    if isinstance(value, dict):
-        return {key: rebuild(item, items) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        parts = [rebuild(item, items) for item in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    return next(items)
-
-
-def aligned(value: Any, gradient: Any) -> Arrays:
-    """The gradients at the leaves of `value`; a gradient may be None for a whole list or dict."""
-    if isinstance(value, dict):
-        parts = [(item, None if gradient is None else gradient[key]) for key, item in value.items()]
-    elif isinstance(value, (list, tuple)):
-        parts = list(zip(value, [None] * len(value) if gradient is None else gradient, strict=True))
-    else:
-        return [gradient]
-    return [g for item, part in parts for g in aligned(item, part)]
-
-
-def plain(value: Any) -> Any:
-    """An argument as the checker sees it: arrays stay, Tensors give their array."""
+def plain(value: Any, name: str) -> Any:
+    """An argument as the checker sees it: a copy of an array, also of that in a Tensor; others as they are."""
+    if isinstance(value, (np.ma.MaskedArray, np.matrix)):
+        raise DTypeError(f"{name} is a {type(value).__name__}, which would lose its own rules: give a plain array")
     if isinstance(value, Tensor):
-        return value.numpy()
-    return np.asarray(value) if isinstance(value, np.generic) else value
-
-
-def as_outputs(y: Any) -> Arrays:
-    """The outputs of a function as a list of arrays."""
-    values = list(y) if isinstance(y, (tuple, list)) else [y]
-    found = [value.numpy() if isinstance(value, Tensor) else np.asarray(value) for value in values]
-    for value, array in zip(values, found, strict=True):
-        if array.dtype.kind not in "fciub":
-            raise DTypeError(f"the function returned {told(value)}: return an array, a number, or a tuple of them")
-    return found
+        value = value.numpy()
+    return np.array(value) if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def prepare(
@@ -167,42 +125,61 @@ def prepare(
     if not callable(fn):
         raise ArgumentError(f"check_gradients needs a function first, got a {type(fn).__name__}")
     titles = list(names or parameter_names(fn, len(inputs)))
-    found = [pair for title, value in zip(titles, inputs, strict=True) for pair in leaves(value, title)]
-    wanted = None if wrt is None else _wanted(wrt)
+    found = [
+        (j, *pair) for j, (title, value) in enumerate(zip(titles, inputs, strict=True)) for pair in leaves(value, title)
+    ]
+    wanted = _wanted(wrt, [(j, name) for j, name, _ in found])
     active, skipped, points = [], [], []
-    matched: set[Any] = set()
-    for k, (name, value) in enumerate(found):
-        value = plain(value)  # noqa: PLW2901 - the array in the Tensor's place
-        if isinstance(value, (np.matrix, np.ma.MaskedArray)):
-            raise DTypeError(
-                f"{name} is a {type(value).__name__}, whose own rules the checker would lose: pass an array"
-            )
+    for k, (_, name, value) in enumerate(found):
+        value = plain(value, name)  # noqa: PLW2901 - the array in the Tensor's place
         points.append(value)
-        keys = {k, name, name.split("[", maxsplit=1)[0]} & wanted if wanted is not None else {k}
-        matched |= keys
-        if not isinstance(value, np.ndarray):
-            skipped.append(f"{name} is a {type(value).__name__}")
-        elif value.dtype.kind != "f":
-            skipped.append(f"{name} is {value.dtype}")
-        elif keys:
+        said = unchecked(value)
+        if said:
+            skipped.append(f"{name} is {said}")
+        elif wanted is None or any(k in places for places in wanted.values()):
             active.append(k)
         else:
             skipped.append(f"{name} is not in wrt")
-    if wanted is not None and wanted - matched:
-        raise ArgumentError(f"wrt={wrt!r} names none of the inputs {[name for name, _ in found]}")
+    for item, places in (wanted or {}).items():
+        if not any(k in active for k in places):
+            said = "; ".join(f"{found[k][1]} is {unchecked(points[k])}" for k in places)
+            raise ArgumentError(f"wrt={item!r} has no derivative to check: {said}")
     if not active:
         raise ArgumentError(f"no input to check: give floating-point arrays ({'; '.join(skipped) or 'there are none'})")
-    return [name for name, _ in found], points, active, skipped
+    return [name for _, name, _ in found], points, active, skipped
 
 
-def _wanted(wrt: Any) -> set[Any]:
-    """The names and positions that `wrt` picks."""
-    given = [wrt] if isinstance(wrt, (int, np.integer, str)) else wrt
-    if isinstance(given, (list, tuple, set, frozenset)):
-        kept = {k for k in given if isinstance(k, (int, np.integer, str)) and not isinstance(k, bool)}
-        if given and len(kept) == len(given):
-            return kept
-    raise ArgumentError(f"wrt={told(wrt)} must be the name or position of an input, or a list of them")
+def _wanted(wrt: Any, found: list[tuple[int, str]]) -> dict[Any, list[int]] | None:
+    """For each name or position in `wrt`, the flattened inputs that it means."""
+    if wrt is None:
+        return None
+    try:
+        items = [wrt] if isinstance(wrt, (str, int, np.integer)) else list(wrt)
+    except TypeError:
+        items = [wrt]
+    wanted: dict[Any, list[int]] = {}
+    for item in items:
+        if isinstance(item, (bool, np.bool_)) or not isinstance(item, (str, int, np.integer)):
+            raise ArgumentError(f"wrt={wrt!r} must name inputs, or give their positions")
+        if isinstance(item, str):
+            places = [
+                k for k, (_, name) in enumerate(found) if name == item or name.startswith((item + "[", item + "."))
+            ]
+        else:
+            places = [k for k, (j, _) in enumerate(found) if j == item]
+        if not places:
+            raise ArgumentError(f"wrt={item!r} names none of the inputs {[name for _, name in found]}")
+        wanted[item] = places
+    return wanted
+
+
+def unchecked(value: Any) -> str:
+    """What kind of value it is, if it is none whose gradient is checked."""
+    if not isinstance(value, np.ndarray):
+        return f"a {type(value).__name__}"
+    if value.dtype.kind == "c":
+        return f"{value.dtype}: to check it, make its real and imaginary part two inputs"
+    return "" if value.dtype.kind == "f" else str(value.dtype)
 
 
 def parameter_names(fn: Any, count: int) -> list[str]:
@@ -210,12 +187,15 @@ def parameter_names(fn: Any, count: int) -> list[str]:
     code = getattr(fn, "__code__", None) or getattr(getattr(fn, "__func__", None), "__code__", None)
     names = list(code.co_varnames[: code.co_argcount]) if code else []
     names = names[1:] if hasattr(fn, "__self__") else names
-    return names[:count] + [f"x{k}" for k in range(len(names), count)]
+    names = names[:count]
+    for k in range(len(names), count):
+        names.append(f"x{k}" if f"x{k}" not in names else f"x{k}_")
+    return names
 
 
 def name_of(fn: Any) -> str:
     """How a function is called in messages."""
-    return str(getattr(fn, "__name__", type(fn).__name__))
+    return name_of(fn.func) if isinstance(fn, functools.partial) else str(getattr(fn, "__name__", type(fn).__name__))
 
 
 def rule_problem(
@@ -224,6 +204,7 @@ def rule_problem(
     """A hand-written backward pass over plain arrays, ``rule(*inputs) -> (y, pullback)``."""
     found, points, active, skipped = prepare(fn, inputs, wrt, names)
     structure = list(inputs)
+    titles = list(names or parameter_names(fn, len(inputs)))
 
     def forward(arrays: Arrays) -> Arrays:
         return as_outputs(fn(*rebuild(structure, iter(arrays))))
@@ -233,19 +214,22 @@ def rule_problem(
         if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
             raise RuleError(
                 f"rule must return (y, pullback), where pullback(g) returns a tuple with one gradient (or None) for "
-                f"each of the {len(structure)} inputs; it returned a {type(result).__name__}"
+                f"each input ({', '.join(titles)}); it returned {contents(result)}"
             )
         y, pullback = result
 
         def back(vs: Arrays) -> Arrays:
-            gs = pullback(type(y)(vs) if type(y) in {tuple, list} else vs[0])
-            gs = gs if isinstance(gs, (tuple, list)) else (gs,)
-            if len(gs) != len(structure):
-                raise RuleError(f"the pullback must return {len(structure)} gradients, one per input, not {len(gs)}")
+            gs = pulled_back(pullback, rebuild(y, iter(vs)))
+            if not isinstance(gs, (tuple, list)):
+                gs = (gs,) if len(structure) == 1 else None if gs is None else gs
+            count = len(gs) if isinstance(gs, (tuple, list)) else -1
+            if count != len(structure):
+                raise RuleError(
+                    f"the pullback must return a tuple with one gradient (or None) for each input "
+                    f"({', '.join(titles)}), not {contents(gs)}"
+                )
             return [
-                None if g is None else np.asarray(g)
-                for value, part in zip(structure, gs, strict=True)
-                for g in aligned(value, part)
+                g for title, value, part in zip(titles, structure, gs, strict=True) for g in aligned(value, part, title)
             ]
 
         return as_outputs(y), back
@@ -259,6 +243,27 @@ def rule_problem(
     copied = untouched(rule)
     problem.untouched = None if copied is None else made(copied)
     return problem
+
+
+def pulled_back(pullback: Any, g: Any) -> Any:
+    """What a pullback returns for an upstream gradient."""
+    try:
+        return pullback(g)
+    except TypeError:
+        if not _takes_one(pullback):
+            text = "pullback must take one argument, the upstream gradient: for several outputs in the structure of y"
+            raise RuleError(text) from None
+        raise
+
+
+def _takes_one(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin that does not tell
+        return True
+    return True
 
 
 def untouched(rule: Any) -> Any:
@@ -302,7 +307,7 @@ def framework_problem(fn: Any, inputs: Sequence[Any], wrt: Any = None, names: Se
 
 def walk_back(y: Any, xs: Arrays) -> tuple[Arrays, Back]:
     """The outputs as arrays, and the framework's walk back from them to the Tensors among `xs`."""
-    ys = list(y) if isinstance(y, (tuple, list)) else [y]
+    ys = [value for _, value in leaves(y, "")]
     targets = [x for x in xs if isinstance(x, Tensor)]
 
     def back(vs: Arrays) -> Arrays:
@@ -341,11 +346,17 @@ def second_order(fn: Any, inputs: Sequence[Any], wrt: Any, seed: int) -> Problem
     def pull(arrays: Arrays) -> tuple[Arrays, Back]:
         xs = [leaf(a) if isinstance(a, np.ndarray) and a.dtype.kind in "fc" else a for a in arrays]
         y = fn(*rebuild(structure, iter(xs)))
-        ys = list(y) if isinstance(y, (tuple, list)) else [y]
+        ys = [value for _, value in leaves(y, "")]
         targets = [xs[k] for k in first.active]
         found = seconds(ys, targets, vs, create_graph=True)
         firsts = [x * 0 if g is None else g for x, g in zip(targets, found, strict=True)]
-        return walk_back(firsts, xs)
+        ys, back = walk_back(firsts, xs)
+
+        def seen(vs: Arrays) -> Arrays:  # what does not depend on an input has the derivative 0
+            gs = back(vs)
+            return [np.zeros(xs[k].shape) if g is None and k in first.active else g for k, g in enumerate(gs)]
+
+        return ys, seen
 
     title = f"second derivatives of {first.title}"
     return Problem(

@@ -11,13 +11,26 @@ from typing import Any
 from tinygrad_nn.checks import flag, told
 from tinygrad_nn.errors import ArgumentError, TinygradError
 
-__all__ = ["CONTRACT", "KINDS", "KINK", "OK", "VAGUE", "WRONG", "Cause", "GradientError", "InputReport", "Report"]
+__all__ = [
+    "CONTRACT",
+    "KINDS",
+    "KINK",
+    "NOT_COMPARED",
+    "OK",
+    "VAGUE",
+    "WRONG",
+    "Cause",
+    "GradientError",
+    "InputReport",
+    "Report",
+]
 
 OK = "ok"
 WRONG = "WRONG"
 KINK = "KINK"
 VAGUE = "VAGUE"
 CONTRACT = "CONTRACT"
+NOT_COMPARED = "not compared"
 
 WIDTH = 120
 LINES = 25
@@ -206,6 +219,8 @@ class Report:
             said = "the gradient is right" if count == 1 else f"all {count} gradients are right"
             if any(r.verdict == VAGUE for r in self.results):
                 said = "nothing wrong found, but the numbers are too rough to tell everywhere (VAGUE)"
+        elif all(r.note == NOT_COMPARED for r in self.results):
+            said = "nothing was compared"
         else:
             said = "the numbers are right, but the backward pass breaks a contract"
         room = WIDTH - len(said) - 17  # "GradientError: " goes in front
@@ -241,7 +256,10 @@ class Report:
 
     def _facts(self) -> list[str]:
         lines: list[str] = []
-        for r in [r for r in self.results if r.verdict == WRONG][:3]:
+        told = [r for r in self.results if r.verdict == WRONG] + [
+            r for r in self.results if r.verdict == VAGUE and r.note
+        ]
+        for r in told[:3]:
             facts = []
             if r.pair is not None and r.index is not None:
                 analytic, numeric = r.pair
