@@ -11,6 +11,7 @@ import collections
 import contextvars
 import copy
 import functools
+import gc
 import math
 import os
 import queue
@@ -20,6 +21,7 @@ import threading
 import time
 import types
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -1291,3 +1293,86 @@ def test_the_warning_names_what_changes():
 
     with pytest.warns(UserWarning, match=r"since trainer\.seen changes"):
         run()
+
+
+class Own(np.ndarray):
+    """A subclass that computes in ways of its own."""
+
+    def dot(self, *_args, **_options):
+        raise AssertionError
+
+
+def test_an_argument_of_a_subclass():
+    """SILENT: a program would compute as the subclass does; eager Tensors hold plain arrays."""
+    w = parameter(1.0, 2.0)
+    x = np.array([[3.0, 4.0], [5.0, 6.0]])
+
+    def loss(x):
+        return np.square(x @ w[:, None]).sum()
+
+    step = compile(loss)
+    check(loss, step, x.view(Own), parameters=[w])
+    check(loss, step, 2 * x, parameters=[w])
+    check(loss, step, (3 * x).view(Own), parameters=[w])
+    assert step.recordings == 2
+
+
+def _memmap(folder):
+    array = np.memmap(folder / "x", dtype=float, mode="w+", shape=(3,))
+    array[:] = [1.0, 2.0, 4.0]
+    return array
+
+
+WRITTEN = {
+    "text": (lambda _: np.array(["a", "b"]), lambda a: 3.0 if a[0] == "a" else 5.0, "b"),
+    "objects": (lambda _: np.array([1.5, "k"], object), lambda a: a[0], 4.0),
+    "fields": (lambda _: np.array([(1.5, 2)], [("x", float), ("n", int)]), lambda a: a["x"], (4.0, 2)),
+    "dates": (lambda _: np.array(["2020-01-04"], "M8[D]"), lambda a: a.astype(float), np.datetime64("2021-01-01")),
+    "masked": (lambda _: np.ma.masked_array([1.5, 2.0], [False, True]), lambda a: a.filled(7.0), np.ma.masked),
+    "subclass": (lambda _: np.array([1.0, 2.0]).view(np.recarray), lambda a: a, 4.0),
+    "memmap": (_memmap, lambda a: a, 4.0),
+}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_an_array_of_another_kind_that_is_written_to(kind, tmp_path):
+    """SILENT: what came out of an array of texts, objects or fields, masked or mapped from a file, would stay."""
+    make, read, value = WRITTEN[kind]
+    array, w = make(tmp_path), parameter(2.0)
+
+    def loss(x):
+        return np.sum(w * x * read(array))
+
+    step = compile(loss)
+    x = np.array([3.0])
+    check(loss, step, x, parameters=[w])
+    before = loss(x).item()
+    array[0] = value
+    check(loss, step, x, parameters=[w])
+    check(loss, step, x, parameters=[w])
+    assert loss(x).item() != before
+    assert step.recordings == (1 if kind == "memmap" else 2)
+
+
+def test_the_arrays_of_a_recording():
+    """MILD: every intermediate result of every run would stay in memory until the collector comes by."""
+    net = tn.nn.Sequential(tn.nn.Linear(3, 4), np.tanh, tn.nn.Linear(4, 2))
+    seen = queue.SimpleQueue()  # what is put there is not looked after
+
+    def loss(x):
+        hidden = net(x)
+        seen.put(weakref.ref(hidden._array))
+        return np.square(hidden).mean(), {"hidden": [hidden]}
+
+    step = compile(loss)
+    gc.collect()
+    gc.disable()
+    try:
+        _, aux = step(np.ones((5, 3)))
+        kept = weakref.ref(aux["hidden"][0]._array)
+        del aux
+        assert kept() is None
+        assert seen.qsize() > 1
+        assert all(seen.get()() is None for _ in range(seen.qsize()))
+    finally:
+        gc.enable()

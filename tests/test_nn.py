@@ -528,6 +528,19 @@ def test_two_layers_without_rng_differ():
     assert not np.array_equal(nn.Linear(3, 3).weight.data, nn.Linear(3, 3).weight.data)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("bias", [(4, 2), (1, 2), (4, 1), (9, 3, 2), (3,)])
+@pytest.mark.parametrize("x", [(3,), (1, 3)])
+def test_a_bias_that_does_not_fit_is_refused_by_the_forward(x, bias, dtype):
+    layer = nn.Linear(3, 2)
+    layer.bias = tn.Tensor(np.ones(bias, dtype), requires_grad=True)
+    if len(x) == 2 and bias == (1, 2):
+        assert layer(np.ones(x)).shape == (1, 2)
+        return
+    with pytest.raises(ShapeError, match=r"linear .*shape"):
+        layer(np.ones(x))
+
+
 def test_linear_says_which_feature_count_it_takes():
     layer = nn.Linear(784, 10)
     with pytest.raises(ShapeError, match=r"^Linear\(784, 10\) takes \(\.\.\., 784\), got \(5, 783\)$"):

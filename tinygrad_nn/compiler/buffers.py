@@ -130,8 +130,12 @@ def _roots(program: Program, made: Plan) -> dict[Value, frozenset[Value]]:
     """
     roots: dict[Value, frozenset[Value]] = {}
     samples: dict[Value, Any] = {}
+    written: set[Value] = set()
     for op in program.ops:
         base = next(values_in(op.args), None)
+        if op.kind == "view" and base in written:
+            samples[base] = np.empty(base.shape, base.dtype)  # only now, and only what a view is tried out on
+            written.discard(base)
         if op.kind == "view" and base in samples:
             result = op.function(*substitute(op.args, lambda v: samples.get(v, v.source)), **op.kwargs)
             if np.may_share_memory(result, samples[base]):
@@ -140,7 +144,7 @@ def _roots(program: Program, made: Plan) -> dict[Value, frozenset[Value]]:
             else:
                 op.kind = "call"
         elif op.kind in WRITES and op.output not in program.outputs:
-            samples[op.output] = np.empty(op.output.shape, op.output.dtype)
+            written.add(op.output)
         aliases = frozenset[Value]()
         if op.kind not in WRITES:
             aliases = aliases.union(*(roots.get(v, {v}) for v in op.inputs()))

@@ -166,6 +166,7 @@ def _check_others(run: _Runner, first: Trace) -> None:
         if comparable(first, trace):
             compare(first, trace)
             compared += 1
+        del trace  # before another run makes its arrays
     if not compared:
         raise GraphError(
             "the function to compile could not be run on other values, so values that it computes outside of what is "
@@ -174,7 +175,7 @@ def _check_others(run: _Runner, first: Trace) -> None:
 
 
 def _array(leaf: Any) -> Any:
-    return leaf._array if isinstance(leaf, Tensor) else leaf
+    return leaf._array if isinstance(leaf, Tensor) else np.asarray(leaf)  # subclasses compute in ways of their own
 
 
 def _input_names(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:

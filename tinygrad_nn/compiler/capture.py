@@ -7,7 +7,7 @@ differs is a value that was computed outside the recording, and would be frozen 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from tinygrad_nn.compiler.guard import is_same
 from tinygrad_nn.compiler.lowering import is_data_dependent, lower
 from tinygrad_nn.compiler.program import Op, Program, Value, constant, substitute
 from tinygrad_nn.derivatives import Row, elementwise, indexing
+from tinygrad_nn.derivatives.table import Blank
 from tinygrad_nn.engine import Leaf, Node, Tape, recording, walk
 from tinygrad_nn.errors import DTypeError, GraphError
 from tinygrad_nn.tensor import Tensor, _wrap, upstream_for
@@ -108,41 +109,37 @@ class Trace:
             self._origin[key] = Ref("tensor" if isinstance(original, Tensor) else "array", id(original))
         self._stand_ins = stand_ins
         self.constants: list[Any] = []
-        self.alive: list[Any] = []  # so that no id is used twice
-        tape = Watch()
+        tape = Watch()  # whose calls keep every array until the end, so that no id is used twice
         with recording(tape):
             result = run()
-            self.rebound = exchanged()
+            rebound = exchanged()
             self.forward_calls = len(tape.calls)
             found, self.structure = flatten(result)
-            self.results = found
             gradients = _walked(found, tape) if backward else {}
         # a kernel may return an argument itself, for some values and not for others (keep_zero does, unless there
         # is a NaN): runs that differ in this link the same calls in other ways, and cannot be compared
         self.returned = [(call.row, any(a is call.result for a in call.args)) for call in tape.calls]
-        self.calls = [self._linked(call) for call in tape.calls]
+        self.calls = [self._linked(call, number) for number, call in enumerate(tape.calls)]
         self.outputs = [self._output(item) for item in found]
-        self.written = [self._ref(t._array) for t in self.rebound]
+        self.written = [self._ref(t._array) for t in rebound]
         # a leaf that the run made itself belongs to nobody outside; one that comes again in another run does
         self.gradients = {leaf: self._ref(g._array) for leaf, g in gradients.items() if leaf in leaves}
         self.others = gradients.keys() - leaves
         known = self._origin
         self.slopes = [(known[id(y)], known[id(g)]) for y, g in tape.slopes if id(y) in known and id(g) in known]
-        self.alive.append((tape, result, gradients))
+        del self._origin, self._stand_ins  # the ids mean nothing from here on, and the arrays need not live on
 
-    def _linked(self, call: Any) -> tuple[Any, Any, Any, list[Any], bool]:
-        """One call with its arrays replaced by where they come from."""
+    def _linked(self, call: Any, number: int) -> tuple[Any, Any, Any, list[Any], bool]:
+        """One call with its arrays replaced by where they come from, and its results by their shapes and dtypes."""
         args, kwargs = (substitute(part, self._ref, np.ndarray) for part in (call.args, call.kwargs))
-        index = len(self.alive)
         results = call.result if isinstance(call.result, tuple) else (call.result,)
         view = len(results) == 1 and any(
             isinstance(a, np.ndarray) and a is not results[0] and np.may_share_memory(a, results[0]) for a in call.args
         )
         if call.row.function is not elementwise.stop_gradient:  # which gives its argument itself, always
             for k, y in enumerate(results):
-                self._origin[id(y)] = Ref("computed", (index, k))
-        self.alive.append(call)
-        return call.row, args, kwargs, list(results), view
+                self._origin[id(y)] = Ref("computed", (number, k))
+        return call.row, args, kwargs, [Blank(y.shape, y.dtype) for y in results], view
 
     def _ref(self, array: Any) -> Ref:
         found = self._origin.get(id(array))
@@ -191,32 +188,32 @@ def _walked(found: list[Any], tape: Tape) -> dict[Any, Any]:
 def flatten(item: Any) -> tuple[list[Any], Any]:
     """The leaves of nested tuples, lists and dicts, and the structure around them."""
     leaves: list[Any] = []
+    return leaves, _structure(item, leaves)
 
-    def visit(part: Any) -> Any:
-        if type(part) in (tuple, list) or (isinstance(part, tuple) and hasattr(part, "_fields")):
-            return type(part), [visit(inner) for inner in part]
-        if type(part) is dict:
-            return dict, [(key, visit(inner)) for key, inner in part.items()]
-        leaves.append(part)
-        return None
 
-    return leaves, visit(item)
+def _structure(part: Any, leaves: list[Any]) -> Any:
+    """Put the leaves of a part into a list, and give the structure; no closure, which would keep them alive."""
+    if type(part) in (tuple, list) or (isinstance(part, tuple) and hasattr(part, "_fields")):
+        return type(part), [_structure(inner, leaves) for inner in part]
+    if type(part) is dict:
+        return dict, [(key, _structure(inner, leaves)) for key, inner in part.items()]
+    leaves.append(part)
+    return None
 
 
 def unflatten(structure: Any, leaves: Any) -> Any:
     """Put leaves into a structure that `flatten` gave."""
-    rest = iter(leaves)
+    return _filled(structure, iter(leaves))
 
-    def build(part: Any) -> Any:
-        if part is None:
-            return next(rest)
-        kind, parts = part
-        if kind is dict:
-            return {key: build(inner) for key, inner in parts}
-        items = [build(inner) for inner in parts]
-        return kind(*items) if hasattr(kind, "_fields") else kind(items)
 
-    return build(structure)
+def _filled(part: Any, rest: Iterator[Any]) -> Any:
+    if part is None:
+        return next(rest)
+    kind, parts = part
+    if kind is dict:
+        return {key: _filled(inner, rest) for key, inner in parts}
+    items = [_filled(inner, rest) for inner in parts]
+    return kind(*items) if hasattr(kind, "_fields") else kind(items)
 
 
 # Comparison

@@ -186,6 +186,8 @@ class Entry:
                 tests.append(f"{place}._node is None")
                 arrays[-1] += "._array"
             array = leaf._array if isinstance(leaf, Tensor) else leaf
+            if type(array) is not np.ndarray:
+                arrays.append(f"{name} = {bind(np.asarray)}({name})")
             arrays += [
                 f"if {name}.shape != {array.shape}:",
                 f"    return {miss}",
@@ -210,8 +212,9 @@ class Entry:
             if value.role == "input":
                 self._operands.append(inputs[value.source])
             elif value.role == "array":
-                self._operands.append(bind(value.source))
-                lines += self._checked(bind(value.source), value)
+                array = bind(np.asarray(value.source))  # of a memmap, the same memory
+                self._operands.append(array)
+                lines += self._checked(array, value)
             else:
                 holder, key = self._places.get(id(value.source), (None, None))
                 tensor = bind(value.source) if holder is None else f"{bind(holder)}[{spelled(key, bind)}]"

@@ -35,6 +35,9 @@ def conditions(
         Condition(f"{bind(space.keys())}.isdisjoint({bind(names)})", "a variable that was not there")
         for space, names in world.absent
     ]
+    for array, name in world.others():  # their values are part of the program
+        bind(array.copy())  # keeps the objects in it, so that no others get their places in memory
+        found.append(Condition(f"{bind(_content)}({bind(array)}) == {bind(_content(array))}", name))
     whole = []
     for holder in world.holders:
         left_out = {key for key, _ in holder.items() if (id(holder.entries), key) in changing} | holder.unread
@@ -60,6 +63,12 @@ def _still(place: Place, value: Any, bind: Callable[[Any], str]) -> str:
     if isinstance(value, (int, float, str, tuple, complex, np.generic)):
         return f"({text} is {name} or {bind(is_same)}({text}, {name}))"
     return f"{text} is {name}"
+
+
+def _content(array: Any) -> tuple[Any, ...]:
+    """What is in an array, masked entries and objects included, as something that == tells apart."""
+    mask = np.ma.getmaskarray(array).tobytes() if isinstance(array, np.ma.MaskedArray) else b""
+    return array.shape, array.dtype, np.asarray(array).tobytes(), mask
 
 
 def is_same(now: Any, then: Any) -> bool:

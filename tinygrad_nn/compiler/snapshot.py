@@ -63,12 +63,11 @@ class Snapshot:
 
     def _exchange(self) -> None:
         """Put a copy in the place of every array."""
-        for array, name in self._world.arrays.values():
-            if array.dtype.kind in "fiubc" and type(array) is np.ndarray:
-                copy = self._change(array)
-                self.copies[id(copy)] = (array, copy, name)
-                self._swapped[id(array)] = instead = Tensor(copy) if self._record else copy
-                self.stand_ins[id(instead)] = instead
+        for array, name in self._world.numeric():
+            copy = self._change(np.asarray(array))
+            self.copies[id(copy)] = (array, copy, name)
+            self._swapped[id(array)] = instead = Tensor(copy) if self._record else copy
+            self.stand_ins[id(instead)] = instead
         for holder in self._world.holders:
             self._undo.append(functools.partial(holder.refill, holder.copy()))
             if holder.has_places:

@@ -92,6 +92,14 @@ class World:
                 self._reach(deque(self._named(*asked)))
         self._look_for_absent()
 
+    def numeric(self) -> Iterator[tuple[Any, str]]:
+        """The arrays that a program can read where they live: NumPy's own, of numbers."""
+        return (found for found in self.arrays.values() if _is_numeric(found[0]))
+
+    def others(self) -> Iterator[tuple[Any, str]]:
+        """The arrays of texts, objects or fields, and those of subclasses, which compute in ways of their own."""
+        return (found for found in self.arrays.values() if not _is_numeric(found[0]))
+
     def _reach(self, todo: deque[tuple[str, Any]]) -> None:
         while todo:
             name, item = todo.popleft()
@@ -230,6 +238,10 @@ class World:
             wanted.setdefault(id(space), (space, set()))[1].update(names - space.keys())
         found = ((space, frozenset(filter(str.isidentifier, names))) for space, names in wanted.values())
         self.absent = [(space, names) for space, names in found if names]
+
+
+def _is_numeric(array: Any) -> bool:
+    return array.dtype.kind in "fiubc" and type(array) in (np.ndarray, np.memmap)
 
 
 def _owner(name: str) -> str:

@@ -66,9 +66,23 @@ def _linear(x: Any, w: Any, b: Any) -> Any:
     """Return x @ w + b."""
     if type(x) is type(w) is type(b) is np.ndarray and x.ndim == w.ndim == 2 and x.dtype is w.dtype is b.dtype:
         y = x.dot(w)
-        y += b
+        try:
+            y += b
+        except ValueError:
+            raise _too_large(b, y) from None
         return y
-    return np.matmul(x, w) + b
+    product = np.matmul(x, w)
+    y = product + b
+    if y.shape != product.shape:  # the rules take the result's shape for the product's
+        raise _too_large(b, product)
+    return y
+
+
+def _too_large(b: Any, product: Any) -> ShapeError:
+    return ShapeError(
+        f"linear adds a bias of shape {b.shape} to a product x @ w of shape {product.shape}, which it does not fit: a "
+        f"bias has shape {product.shape[-1:]}, one entry for each output"
+    )
 
 
 # one node in the place of two, and one array
