@@ -293,6 +293,16 @@ def test_fit_runs_the_scheduler_once_a_batch():
     assert runs.count == 9  # of which one tries the validation before the training begins
 
 
+def test_metrics_are_computed_in_the_same_run():
+    x, classes = data(20)
+    x, y = halves(x), halves(tn.data.one_hot(classes, 3))
+    net = network()
+    options = {"loss": F.cross_entropy, "optimizer": tn.optim.SGD(net.parameters(), 0.1), "batch_size": 5}
+    with Runs() as runs:
+        tn.fit(net, x, y, epochs=2, metrics=hits, **options)
+    assert runs.count == 8 + 1  # one tries the metrics before the training begins
+
+
 def test_fit_with_metrics_evaluate_and_predict():
     x, classes = data(20)
     one_hot = tn.data.one_hot(classes, 3)

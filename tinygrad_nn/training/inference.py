@@ -86,13 +86,13 @@ def figures(
         for batch in source.epoch(0):
             prediction = model(*batch.inputs)
             value = None if loss is None else loss(prediction, batch.target)
-            value, prediction, target = as_arrays((value, prediction, batch.target))
+            value, *found = as_arrays((value, prediction, batch.target) if metrics else (value,))
             if loss is not None:
                 total += number("the loss", value) * batch.size
                 count += batch.size
             if metrics:
-                predictions.append(prediction)
-                targets.append(target)
+                predictions.append(found[0])
+                targets.append(found[1])
     found = {} if loss is None else {"loss": total / count}
     if metrics:
         found |= measure(metrics, joined(predictions), joined(targets))

@@ -312,7 +312,7 @@ class _Loop:
         state.optimizer.zero_grad()
         for p in self.untrained.values():
             p.grad = None
-        state.value, prediction = self.step(batch, state.epoch)
+        state.value, prediction, target = self.step(batch, state.epoch, measured=bool(self.metrics))
         if state.step == 0:
             self._warn_of_missing_gradients()
         for hook in hooks.at("on_gradients"):
@@ -323,7 +323,7 @@ class _Loop:
         self.rates = _rates(state.optimizer)  # before a schedule moves on
         state.step += 1
         state.batch += 1
-        self._count(batch.size, {"loss": state.value, **measure(self.metrics, prediction, batch.target)})
+        self._count(batch.size, {"loss": state.value, **measure(self.metrics, prediction, target)})
         self.shown.step()
         for hook in hooks.at("on_step_end"):
             hook(state)

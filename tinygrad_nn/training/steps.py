@@ -11,7 +11,7 @@ from tinygrad_nn.checks import fetched, listed
 from tinygrad_nn.compiler import Compiled, compile  # noqa: A004 - its name
 from tinygrad_nn.compiler.snapshot import Snapshot
 from tinygrad_nn.compiler.world import World
-from tinygrad_nn.conversion import computed
+from tinygrad_nn.conversion import computed, wait
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from tinygrad_nn.nn import Module
 from tinygrad_nn.tensor import Tensor
@@ -66,8 +66,8 @@ class Step:
 
         self.computed = forward
 
-    def __call__(self, batch: Batch, epoch: int) -> tuple[float, Any]:
-        """Add the gradients up, and return the loss and the prediction."""
+    def __call__(self, batch: Batch, epoch: int, *, measured: bool) -> tuple[float, Any, Any]:
+        """Add the gradients up, and return the loss, and the prediction and the target for what is `measured`."""
         if not self.eager and (program := self._program(batch, epoch)) is not None:
             try:
                 value, prediction = program(batch.inputs, batch.target)
@@ -78,11 +78,12 @@ class Step:
             else:
                 self.compiled += 1
                 self.eager = self.compiling == "auto" and program.recordings > RECORDINGS
-                return value.item(), prediction
+                return value.item(), prediction, batch.target
         value, prediction = self.computed(batch.inputs, batch.target)
         _check_loss(value)
+        found = nested((prediction, batch.target), _awaited) if measured else (None, None)
         value.backward()
-        return value.item(), prediction
+        return value.item(), *found
 
     def _program(self, batch: Batch, epoch: int) -> Compiled | None:
         shape = repr(nested((batch.inputs, batch.target), lambda a: getattr(a, "shape", None)))
@@ -102,6 +103,13 @@ def rehearse(step: Step, batch: Batch, metrics: Mapping[str, Callable[..., Any]]
         value, prediction = step.computed(batch.inputs, batch.target)
         _check_loss(value)
         measure(metrics, prediction, batch.target)
+
+
+def _awaited(part: Any) -> Any:
+    """Part of a prediction or target; what is yet to be computed, of Dask, is so in the run of the backward."""
+    if isinstance(part, Tensor):
+        return wait(part.detach())
+    return wait(Tensor(part)) if hasattr(part, "__dask_graph__") else part
 
 
 def _check_loss(value: Any) -> None:
