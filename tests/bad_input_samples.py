@@ -23,6 +23,7 @@ NOT_CALLED = {  # name: why no call of it can be spoilt
     "optim.Optimizer": "a base class: its subclasses are called",
     "optim.Optimizer.check": "for authors of optimizers",
     "optim.Optimizer.check_range": "for authors of optimizers",
+    "optim.Optimizer.entries": "for authors of optimizers",
     "optim.Optimizer.spare": "for authors of optimizers",
     "optim.LRScheduler": "a base class: its subclasses are called",
     "optim.Optimizer.update": "for authors of optimizers",
@@ -66,7 +67,7 @@ def public_callables():
             ]
             for kind in kinds:
                 found.update({f"{path}.{name}": door for name, door in _doors(kind) if door not in found.values()})
-    hooks = ("check", "update", "rate")  # of optimizers and schedules: called by the base class
+    hooks = ("check", "entries", "update", "rate")  # of optimizers and schedules: called by the base class
     return {
         path: item
         for path, item in found.items()

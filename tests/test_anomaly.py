@@ -92,7 +92,7 @@ def test_a_sum_of_gradients_that_overflows_is_named() -> None:
 def test_a_parameter_that_an_update_broke_is_named() -> None:
     net = tn.nn.Sequential(tn.nn.Linear(2, 3), tn.nn.Tanh())
     net[0].weight.data[1, 2] = np.nan
-    with tn.detect_anomaly(), pytest.raises(AnomalyError, match=r"^net\.layers\.0\.weight, argument 1 of np\.matmul"):
+    with tn.detect_anomaly(), pytest.raises(AnomalyError, match=r"^net\.layers\.0\.weight, argument 1 of linear"):
         net(np.ones((4, 2)))
 
 
@@ -247,7 +247,7 @@ def test_our_own_doors_name_the_parameter_without_it() -> None:
     second = net(np.ones((3, 2))).sum()
     first.backward()
     optimizer.step()
-    with pytest.raises(GraphError, match=r"^net\.layers\.1\.weight of shape \(2, 2\) was written to after np\.matmul"):
+    with pytest.raises(GraphError, match=r"^net\.layers\.1\.weight of shape \(2, 2\) was written to after linear"):
         second.backward()
 
 

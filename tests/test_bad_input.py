@@ -95,6 +95,7 @@ def call(function, args, kwargs):
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # of the values: NaN, infinity
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy 2.0's, of the truth of an empty array
         try:
             result = function(*args, **kwargs)
             if isinstance(result, types.GeneratorType):

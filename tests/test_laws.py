@@ -359,7 +359,8 @@ def test_rules_read_arrays_and_tensors_alike(function: Any, data: st.DataObject)
     xs = tensors(case)
     recorded = tn.gradients(case.call(*xs), xs, gradient=v, create_graph=True)
     for a, b in zip(vjp(case, case.arrays, v), recorded, strict=True):
-        np.testing.assert_array_equal(a, b.numpy(), strict=True)
+        # NumPy 2.0's power gives the last digit by how an array lies in memory
+        np.testing.assert_allclose(a, b.numpy(), rtol=4 * np.finfo(a.dtype).eps, atol=0, strict=True)
     held = [v, *(x.numpy() for x in xs), *(g.numpy() for g in recorded)]
     assert not any(np.shares_memory(one, other) for one, other in itertools.combinations(held[-len(xs) :], 2))
     assert not any(np.shares_memory(g.numpy(), other) for g in recorded for other in held[: -len(xs)])

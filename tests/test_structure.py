@@ -28,6 +28,7 @@ ROOMS = [
     "checks",
     "derivatives",
     "places",
+    "writes",
     "engine",
     "anomaly",
     "methods",

@@ -1,7 +1,7 @@
 """An autograd micro-framework on NumPy: readable in an evening, every derivative proven, fast.
 
 Write ``import tinygrad_nn as tn``.  The rooms, in the order in which they build on each other:
-`errors`, `derivatives`, `places`, `engine`, `anomaly`, `methods`, `tensor`, `transforms`, `functional`,
+`errors`, `derivatives`, `places`, `writes`, `engine`, `anomaly`, `methods`, `tensor`, `transforms`, `functional`,
 `nn`, `optim`, `compiler`, `data`, `metrics`, `io`, `training`; and `testing`, which is imported by itself.
 """
 

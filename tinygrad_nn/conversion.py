@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_nn.checks import dtype_of, fetched, sized
 from tinygrad_nn.derivatives import Row, Traced
 from tinygrad_nn.derivatives.table import alike, plain
-from tinygrad_nn.errors import DetachError, DTypeError
+from tinygrad_nn.errors import DetachError, DTypeError, GraphError, ShapeError
 
 __all__ = [
     "as_array",
@@ -23,6 +23,7 @@ __all__ = [
     "own_array",
     "settle",
     "unwrap_index",
+    "upstream_for",
     "wait",
 ]
 
@@ -169,3 +170,21 @@ def unwrap_index(index: Any) -> Any:
     if array.dtype.kind not in "iub":
         raise DTypeError(f"an index is of integers or bools, not {array.dtype}")
     return array
+
+
+def upstream_for(y: Any, gradient: Any) -> Any:
+    """The upstream gradient for a walk from `y`: what was given, checked, or a one."""
+    if gradient is None:
+        if y.size != 1:
+            raise GraphError(
+                f"backward() starts from one number, this Tensor has shape {y.shape}: take .sum() or .mean(), "
+                f"or pass gradient=, an array of that shape"
+            )
+        array = plain(y)
+        return np.array(1, array.dtype).reshape(array.shape) if type(array) is np.ndarray else np.ones_like(array)
+    g = plain(gradient) if isinstance(gradient, Traced) else as_array(gradient, None)
+    if g.shape != y.shape:
+        raise ShapeError(f"gradient= has shape {g.shape}, the Tensor {y.shape}: they must be equal")
+    if (g.dtype.kind == "c") != (y.dtype.kind == "c"):
+        raise DTypeError(f"gradient= is {g.dtype}, the Tensor {y.dtype}: pass one of its kind")
+    return g if g.dtype == y.dtype else g.astype(y.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.engine import PICK, Leaf, Node
+from tinygrad_nn.engine import PICK, Leaf, Node, ancestors
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError
 from tinygrad_nn.nn import Module
 from tinygrad_nn.tensor import Tensor
@@ -158,7 +158,7 @@ def draw(tensor: Tensor, params: Module | Mapping[str, Any] | None = None, *, li
             "this Tensor depends on nothing that requires a gradient, so nothing was recorded: give the parameters "
             "requires_grad=True, and compute outside tn.no_grad()"
         )
-    names, nodes = dict(_names(params)), _recorded(root)
+    names, nodes = dict(_names(params)), ancestors(root)[0]
     calls = [_Call(node, limit) for node in nodes[-limit:]]
     while len({box for call in calls for box in call.boxes()}) > limit and len(calls) > 1:
         del calls[: 1 + len(calls) // 8]
@@ -186,27 +186,6 @@ def _names(params: Any, prefix: str = "") -> Iterator[tuple[Any, str]]:
             yield id(value), name
         else:
             raise DTypeError(f"params[{key!r}] is a {type(value).__name__}, not a Tensor, an array or a Module")
-
-
-def _recorded(root: Any) -> list[Node]:
-    """Every operation that led to `root`, the oldest first."""
-    found, stack = {root}, [root]
-    nodes = []
-    while stack:
-        node = stack.pop()
-        if type(node) is Leaf:
-            continue
-        if node.parents is None:
-            raise GraphError(
-                f"this graph was released by backward ({node.row.name} with result {node.shape} is gone): draw it "
-                f"before backward, or call backward(retain_graph=True)"
-            )
-        nodes.append(node)
-        for parent in node.parents:
-            if parent is not None and parent not in found:
-                found.add(parent)
-                stack.append(parent)
-    return sorted(nodes, key=lambda node: node.number)
 
 
 class _Call:

@@ -17,22 +17,19 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from weakref import WeakSet
 
 import numpy as np
 
-from tinygrad_nn import places
 from tinygrad_nn.derivatives import Blank, Row, unbroadcast
 from tinygrad_nn.derivatives.elementwise import keep_zero
 from tinygrad_nn.errors import GraphError, RuleError
+from tinygrad_nn.writes import check_unwritten, clock, last_write
 
-__all__ = ["Call", "Leaf", "Node", "Tape", "leaves", "no_grad", "record", "recording", "touch", "walk"]
+__all__ = ["Call", "Leaf", "Node", "Tape", "ancestors", "leaves", "no_grad", "record", "recording", "walk"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _number = operator.attrgetter("number")
-_clock = itertools.count(1)
-"""Numbers nodes in the order of creation, and stamps the leaves that were written to."""
 
 
 class Leaf(Blank):
@@ -64,7 +61,7 @@ class Node(Blank):
         y: Any,
         like: Any,
     ) -> None:
-        self.number = next(_clock)
+        self.number = next(clock)
         self.row = row
         self.parents = parents
         self.args = args
@@ -261,24 +258,6 @@ def _steps(iterator: Any) -> Any:
             action, value = iterator.throw, (error,)
 
 
-_written: WeakSet[Leaf] = WeakSet()
-_GONE = Blank((), np.dtype(float))  # what a leaf's Tensor has written when it moved to another leaf
-_last_write = [0]
-
-
-def touch(leaf: Leaf, data: Any) -> None:
-    """Stamp a leaf whose Tensor's data was just written, so that older graphs that need it can tell."""
-    if leaf.written is None:
-        _written.add(leaf)
-    leaf.stamp = _last_write[0] = next(_clock)
-    leaf.written = data
-
-
-def retire(leaf: Leaf) -> None:
-    """Stamp the leaf of a Tensor that has moved to another one, so that every graph that leads here can tell."""
-    touch(leaf, _GONE)
-
-
 def record(
     row: Row, args: list[Any], kwargs: dict[str, Any], parents: list[Any], wanted: int, y: Any, pullback: Any
 ) -> Node:
@@ -305,8 +284,8 @@ def record_pick(node: Node, k: int, y: Any) -> Node:
     return Node(PICK, (node,), (k,), {}, None, y)
 
 
-def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set[Any]]:
-    """The nodes to visit, oldest first, and everything through which a gradient is wanted."""
+def ancestors(root: Node | Leaf) -> tuple[list[Node], set[Any]]:
+    """Every node that led to `root`, oldest first, and these with the leaves."""
     found: set[Any] = {root}
     nodes: list[Node] = []
     stack: list[Any] = [] if type(root) is Leaf else [root]
@@ -324,8 +303,14 @@ def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set
                 if type(parent) is not Leaf:
                     stack.append(parent)
     nodes.sort(key=_number)
-    if nodes and _last_write[0] > nodes[0].number:
-        _check_unwritten(nodes)
+    return nodes, found
+
+
+def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set[Any]]:
+    """The nodes to visit, oldest first, and everything through which a gradient is wanted."""
+    nodes, found = ancestors(root)
+    if nodes and last_write[0] > nodes[0].number:
+        check_unwritten(nodes)
     if targets is not None:
         useful = targets & found
         for node in nodes:
@@ -338,32 +323,6 @@ def _order(root: Node | Leaf, targets: set[Any] | None) -> tuple[list[Node], set
 def leaves(root: Node | Leaf) -> set[Leaf]:
     """Every leaf that a node was computed from."""
     return {node for node in _order(root, None)[1] if type(node) is Leaf}
-
-
-def _check_unwritten(nodes: list[Node]) -> None:
-    """Raise if a rule would read values that were overwritten after the forward pass."""
-    for leaf in list(_written):
-        for node in nodes:
-            if leaf.stamp > node.number and _reads(node, leaf):
-                name = places.name_of(leaf)
-                raise GraphError(
-                    f"{name or 'a Tensor'} of shape {leaf.shape} was written to after {node.row.name} (result "
-                    f"{node.shape}) used it, and the derivative needs the old values: call backward before the update "
-                    f"(optimizer.step(), t.data = ..., load_state_dict, Module.to), or compute the loss again"
-                )
-
-
-def _reads(node: Node, leaf: Leaf) -> bool:
-    """Whether a node's rules read a leaf's values: directly, through a view, or detached but shared."""
-    parents = node.parents or ()
-    if node.row.pullback or leaf.written is _GONE:
-        return leaf in parents
-    return any(
-        np.may_share_memory(held, leaf.written)
-        if parent is not leaf and isinstance(held, np.ndarray) and isinstance(leaf.written, np.ndarray)
-        else parent is leaf and hasattr(held, "__array_function__")
-        for held, parent in itertools.zip_longest((*node.args, node.y), parents)
-    )
 
 
 def walk(
@@ -438,7 +397,7 @@ def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on sta
         if y is None:
             y = node
         rules: Sequence[Any] = row.rules
-        parts = None if row.plain else _parts(node, g, y, args)
+        parts = None if row.plain else _parts(node, g, y, args, useful if targets is not None else None)
         broadcasts = row.broadcasts
         for k, parent in enumerate(parents):
             if parent is None or (targets is not None and parent not in useful):
@@ -463,7 +422,7 @@ def _visit(  # noqa: C901, PLR0912 - the one loop that everything depends on sta
             else:
                 grads[parent] = part
                 if (type(parent) is Leaf or targets is not None) and (
-                    part is g or type(g) is tuple or not row.own or getattr(part, "base", None) is not None
+                    part is g or type(g) is tuple or getattr(part, "base", None) is not None
                 ):
                     borrowed.add(parent)
             if tape is not None:
@@ -503,16 +462,44 @@ def _wrapped(node: Node, wrap: Callable[[Any, Any], Any]) -> tuple[tuple[Any, ..
     return args, None if node.y is None else wrap(node.y, node)
 
 
-def _parts(node: Node, g: Any, y: Any, args: Sequence[Any]) -> Sequence[Any]:
-    """The gradients for all arguments at once, of the rows that have one rule, or one pullback, for all."""
+def _parts(node: Node, g: Any, y: Any, args: Sequence[Any], useful: set[Any] | None) -> Sequence[Any]:
+    """The gradients for all arguments at once: of the rows that have one rule for all, and of those of the user."""
     row = node.row
-    if row.pullback:
-        return _pulled_back(node, g)
-    rule: Any = row.rules[0]
     start, parents = row.arrays.start, node.parents or ()
+    if not row.own:
+        # a rule that writes into what it is given, or returns one array again and again, would be silently wrong
+        g, y, args = _locked(g), _locked(y), [_locked(a) for a in args]
+        rules: Any = row.rules
+        wanted = [p is not None and (useful is None or p in useful) for p in parents]
+        try:
+            if row.pullback:
+                return [_copied(part) for part in _pulled_back(node, g)]
+            return [_copied(rules[k](g, y, *args, **node.kwargs)) if w else None for k, w in enumerate(wanted)]
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            raise RuleError(
+                f"the rule of {row.name} writes into what it was given, the upstream gradient or an array that other "
+                f"rules read: compute a new array, such as g * 2 for g *= 2"
+            ) from error
+    rule: Any = row.rules[0]
     if row.splits:
         return [*[None] * start, *rule(g, y, *args, **node.kwargs)]
     return [None if parent is None else rule(g, y, k - start, *args, **node.kwargs) for k, parent in enumerate(parents)]
+
+
+def _locked(array: Any) -> Any:
+    """Give an array to be read only."""
+    if type(array) is tuple:
+        return tuple(map(_locked, array))
+    if type(array) is np.ndarray:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
+def _copied(part: Any) -> Any:
+    return part.copy() if type(part) is np.ndarray else part
 
 
 def _pulled_back(node: Node, g: Any) -> list[Any]:

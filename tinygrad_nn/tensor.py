@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.checks import dtype_of, flag, kernel_error, sized
-from tinygrad_nn.conversion import as_array, computed, evaluated, foreign, own_array, unwrap_index
+from tinygrad_nn.conversion import as_array, computed, evaluated, foreign, own_array, unwrap_index, upstream_for
 from tinygrad_nn.derivatives import COMPOSITIONS, TABLE, Row, indexing, shaping
 from tinygrad_nn.derivatives.table import call_checked, check_pullback, name_of, no_derivative
-from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, records_gradients, touch, walk
+from tinygrad_nn.engine import Leaf, Node, current_recording, record, record_pick, records_gradients, walk
 from tinygrad_nn.errors import DetachError, DTypeError, GraphError, NoDerivativeError, ShapeError
 from tinygrad_nn.methods import ArrayMethods
+from tinygrad_nn.writes import touch, touch_array
 
 __all__ = ["Tensor"]
 
@@ -70,7 +71,7 @@ class Tensor(ArrayMethods):
            [0.0197, 0.0027]])
     """
 
-    __slots__ = ("__weakref__", "_array", "_node")
+    __slots__ = ("__weakref__", "_array", "_frozen", "_node")
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         tape = current_recording()
@@ -101,6 +102,8 @@ class Tensor(ArrayMethods):
                     f"{self.dtype}, the new data {value.shape} {value.dtype}"
                 )
             self._array = value
+        elif type(node) is not Leaf:
+            touch_array(value)  # t.data += 1
         if type(node) is Leaf:
             touch(node, value)
 
@@ -139,14 +142,19 @@ class Tensor(ArrayMethods):
             if not value:
                 raise GraphError("a computed Tensor requires a gradient because its inputs do: detach() it")
         elif not value:
-            self._node = None
+            if self._node is not None:
+                self._frozen, self._node = self._node, None
         elif self._node is None:
             if self._array.dtype.kind != "f":
                 raise DTypeError(
                     f"only real floating Tensors can require gradients, this one is {self._array.dtype}: "
                     f"write Tensor(data, requires_grad=True, dtype=float)"
                 )
-            self._node = Leaf(self._array)
+            frozen = getattr(self, "_frozen", None)  # graphs recorded before it was frozen lead there
+            if frozen is None or (frozen.shape, frozen.dtype) != (self.shape, self.dtype):
+                frozen = Leaf(self._array)
+            frozen.grad = None
+            self._node = frozen
 
     @property
     def is_leaf(self) -> bool:
@@ -449,24 +457,6 @@ def _wrap(data: Any, node: Any) -> Tensor:
     tensor._array = data
     tensor._node = node
     return tensor
-
-
-def upstream_for(y: Tensor, gradient: Any) -> Any:
-    """The upstream gradient for a walk from `y`: what was given, checked, or a one."""
-    if gradient is None:
-        if y.size != 1:
-            raise GraphError(
-                f"backward() starts from one number, this Tensor has shape {y.shape}: take .sum() or .mean(), "
-                f"or pass gradient=, an array of that shape"
-            )
-        array = y._array
-        return np.array(1, array.dtype).reshape(array.shape) if type(array) is _ndarray else np.ones_like(array)
-    g = gradient._array if isinstance(gradient, Tensor) else as_array(gradient, None)
-    if g.shape != y.shape:
-        raise ShapeError(f"gradient= has shape {g.shape}, the Tensor {y.shape}: they must be equal")
-    if (g.dtype.kind == "c") != (y.dtype.kind == "c"):
-        raise DTypeError(f"gradient= is {g.dtype}, the Tensor {y.dtype}: pass one of its kind")
-    return g if g.dtype == y.dtype else g.astype(y.dtype)
 
 
 def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS) -> Tensor:

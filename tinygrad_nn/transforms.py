@@ -19,7 +19,7 @@ from weakref import WeakSet
 import numpy as np
 
 from tinygrad_nn.checks import flag, function_of
-from tinygrad_nn.conversion import as_array, own_array
+from tinygrad_nn.conversion import as_array, own_array, upstream_for
 from tinygrad_nn.derivatives.elementwise import alias, stop_gradient
 from tinygrad_nn.derivatives.table import alike
 from tinygrad_nn.engine import (
@@ -32,7 +32,7 @@ from tinygrad_nn.engine import (
     with_gradients,
 )
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, ShapeError
-from tinygrad_nn.tensor import Tensor, _wrap, leaf, upstream_for
+from tinygrad_nn.tensor import Tensor, _wrap, leaf
 
 __all__ = [
     "grad",

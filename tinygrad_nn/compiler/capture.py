@@ -15,11 +15,12 @@ import numpy as np
 from tinygrad_nn.compiler.guard import is_same
 from tinygrad_nn.compiler.lowering import is_data_dependent, lower
 from tinygrad_nn.compiler.program import Op, Program, Value, constant, substitute
+from tinygrad_nn.conversion import upstream_for
 from tinygrad_nn.derivatives import Row, elementwise, indexing
 from tinygrad_nn.derivatives.table import Blank
 from tinygrad_nn.engine import Leaf, Node, Tape, recording, walk
 from tinygrad_nn.errors import DTypeError, GraphError
-from tinygrad_nn.tensor import Tensor, _wrap, upstream_for
+from tinygrad_nn.tensor import Tensor, _wrap
 
 __all__ = ["Trace", "Watch", "comparable", "compare", "computed_before", "flatten", "link", "unflatten"]
 

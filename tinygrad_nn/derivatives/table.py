@@ -124,8 +124,9 @@ class Row:
         self.bind = bind
         self.selects = selects
         self.own = own
-        self.plain = not (variadic or pullback)
-        self.direct = self.plain and bind is None  # a call with its arrays alone is the kernel's
+        alone = not (variadic or pullback)
+        self.plain = alone and own  # a rule an argument, called as it is
+        self.direct = alone and bind is None  # a call with its arrays alone is the kernel's
         self.note = note
         self.kept: dict[int, tuple[bool, tuple[int, ...]]] = {}
 

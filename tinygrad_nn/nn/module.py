@@ -12,9 +12,10 @@ import numpy as np
 
 from tinygrad_nn.checks import flag, function_of, numbers
 from tinygrad_nn.conversion import as_array, moved
-from tinygrad_nn.engine import Leaf, retire
-from tinygrad_nn.errors import DTypeError, ShapeError, StateError
+from tinygrad_nn.engine import Leaf
+from tinygrad_nn.errors import DTypeError, GraphError, ShapeError, StateError
 from tinygrad_nn.tensor import Tensor
+from tinygrad_nn.writes import retire
 
 __all__ = ["Module", "Parameter", "watching"]
 
@@ -58,7 +59,8 @@ class Module:
     Assign Tensors, Modules, and lists, tuples or dicts of them to attributes: a leaf Tensor that
     requires a gradient is a parameter, one that does not is a buffer (saved, not trained).  There
     is no ``super().__init__()`` to remember.  Call a module like a function.  A forward changes a
-    buffer only by binding the attribute to a new Tensor.
+    buffer only by binding the attribute to a new Tensor.  What would be neither, silently, is an error: a
+    parameter in a set or in the class itself, and a computed Tensor in the place of a parameter.
 
     Examples
     --------
@@ -77,6 +79,27 @@ class Module:
     """
 
     training: bool = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, value in vars(cls).items():
+            if any(isinstance(t, Tensor) and t.requires_grad for _, t in _walk([value], "", set())):
+                raise DTypeError(
+                    f"{cls.__name__}.{name} stands in the class, where it would be shared by all instances and trained "
+                    f"in none: write self.{name} = ... in __init__"
+                )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and not value.is_leaf:
+            old = vars(self).get(name)
+            if isinstance(old, Tensor) and old.is_leaf and old.requires_grad:
+                raise GraphError(
+                    f"{name} is a parameter, and a computed Tensor in its place would be trained no more: write "
+                    f"self.{name}.data = ... for new values, or keep what is computed under another name"
+                )
+        elif isinstance(value, (set, frozenset)) and any(isinstance(item, (Tensor, Module)) for item in value):
+            raise DTypeError(f"{name} is a set, which has no order: put Tensors and Modules into a list or a dict")
+        object.__setattr__(self, name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result: `forward` of the same arguments."""
@@ -211,7 +234,8 @@ class Module:
         tensors = dict(self.named_tensors())
         if not isinstance(state, Mapping):
             raise StateError(f"a state is a dict of arrays by name, got a {type(state).__name__}")
-        arrays = {k: v.data if isinstance(v, Tensor) else _array(str(k), v) for k, v in state.items()}
+        # copies, as the state may be views of what is written here
+        arrays = {k: (v.data if isinstance(v, Tensor) else _array(str(k), v)).copy() for k, v in state.items()}
         problems = [f"missing: {name} {t.shape}" for name, t in tensors.items() if name not in arrays]
         problems += [f"unexpected: {name} {a.shape}" for name, a in arrays.items() if name not in tensors]
         for name in tensors.keys() & arrays.keys():

@@ -12,9 +12,9 @@ from numpy import multiply, subtract
 
 from tinygrad_nn.checks import flag
 from tinygrad_nn.conversion import moved
-from tinygrad_nn.engine import touch
 from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
 from tinygrad_nn.tensor import Tensor
+from tinygrad_nn.writes import touch
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
@@ -48,6 +48,7 @@ class Optimizer:
     ----------
     params : iterable of Tensors, or of dicts
         A dict is a group: ``{"params": [...], "lr": 0.01}`` overrides options for its parameters.
+        A frozen one is passed over until its ``requires_grad`` is set; one at least has to require a gradient.
     defaults : options of the groups that do not set their own
 
     Attributes
@@ -85,6 +86,8 @@ class Optimizer:
                     raise DTypeError(
                         f"an optimizer trains leaf Tensors, got {type(p).__name__} {getattr(p, 'shape', '')}"
                     )
+                if isinstance(p._array, np.ndarray) and not p._array.flags.writeable:  # noqa: SLF001
+                    raise ArgumentError(f"a parameter of shape {p.shape} is read-only: make the Tensor of a copy")
                 if not hasattr(p._array, "__iadd__"):  # noqa: SLF001
                     raise DTypeError(
                         f"an optimizer changes parameters in place, which an array of {type(p._array)} does not allow: "  # noqa: SLF001
@@ -95,6 +98,10 @@ class Optimizer:
                 seen.add(id(p))
                 self._kinds[p] = _kind(p)
             self.param_groups.append({**defaults, **group, "params": members})
+        if not any(p.requires_grad for p in self._params()):
+            raise ArgumentError(
+                "no parameter requires a gradient, so no step would change one: give Tensors requires_grad=True"
+            )
         for group in self.param_groups:
             self.check(group)
 
@@ -108,6 +115,10 @@ class Optimizer:
         if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value < end:
             needed = f"0 <= {name} < {end}" if end < float("inf") else f"{name} >= 0"
             raise ArgumentError(f"{type(self).__name__} needs {needed}, got {value!r}")
+
+    def entries(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Return the names of a parameter's state that a step needs once there is any; ``step`` is a count."""
+        return ()
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place."""
@@ -125,8 +136,10 @@ class Optimizer:
                     if state is None:
                         state = states[p] = {}
                     data = p._array  # noqa: SLF001
-                    update(data, leaf.grad, state, group)
-                    touch(leaf, data)  # graphs that need the old values will notice
+                    try:
+                        update(data, leaf.grad, state, group)
+                    finally:  # also where it broke off halfway
+                        touch(leaf, data)  # graphs that need the old values will notice
 
     def spare(self, like: Any) -> Any:
         """Return an array of the shape and dtype of `like`, to be overwritten: it saves an allocation a step."""
@@ -191,13 +204,19 @@ class Optimizer:
         for k, values in state["state"].items():
             if k not in range(len(params)):
                 raise StateError(f"the state has a parameter {k!r}, this optimizer has 0 to {len(params) - 1}")
+            p = params[k]
             for name, value in values.items():
-                p = params[k]
                 if getattr(value, "ndim", 0) and (value.shape, value.dtype) != (p.shape, p.dtype):
                     raise StateError(
                         f"{name} of parameter {k} has shape {value.shape} and dtype {value.dtype}, the parameter "
                         f"{p.shape} and {p.dtype}"
                     )
+            group = next(g for g in state["param_groups"] if k in g["params"])
+            for name in self.entries(group) if values else ():
+                value, shape = values.get(name), () if name == "step" else p.shape
+                kind = (value if hasattr(value, "dtype") else np.asarray(value)).dtype.kind
+                if np.shape(value) != shape or kind not in "iuf":
+                    raise StateError(f"the state of parameter {k} lacks {name}: numbers of shape {shape}")
         self.state = {
             params[k]: {name: _kept(value, params[k]) for name, value in values.items()}
             for k, values in state["state"].items()
@@ -248,10 +267,19 @@ class SGD(Optimizer):
         if flag("nesterov", group["nesterov"]) and not group["momentum"]:
             raise ArgumentError("SGD with nesterov=True needs a momentum above 0")
 
+    def entries(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Return the names of a parameter's state that a step needs once there is any."""
+        return ("velocity",) if group["momentum"] else ()
+
     def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Take one step down the gradient."""
         if group["weight_decay"]:
             grad = grad + float(group["weight_decay"]) * data
+        lr, dtype, kind, rate = self._rate
+        if lr is not group["lr"] or dtype is not data.dtype or kind is not type(data):
+            self.check_range("lr", group["lr"], float("inf"))
+            rate = _number(group["lr"], data.dtype, type(data) is np.ndarray)
+            self._rate = group["lr"], data.dtype, type(data), rate
         if group["momentum"]:
             momentum = float(group["momentum"])
             if not state:
@@ -260,10 +288,6 @@ class SGD(Optimizer):
             velocity *= momentum
             velocity += grad
             grad = grad + momentum * velocity if group["nesterov"] else velocity
-        lr, dtype, kind, rate = self._rate
-        if lr is not group["lr"] or dtype is not data.dtype or kind is not type(data):
-            rate = _number(group["lr"], data.dtype, type(data) is np.ndarray)
-            self._rate = group["lr"], data.dtype, type(data), rate
         spare = self.spare(data) if data.size > _SMALL else None  # a small array is allocated faster than looked up
         subtract(data, multiply(grad, rate, spare), data)
 
@@ -299,6 +323,10 @@ class RMSprop(Optimizer):
         self.check_range("eps", group["eps"], float("inf"))
         if not group["eps"]:
             raise ArgumentError(f"{type(self).__name__} needs eps > 0, got {group['eps']}")
+
+    def entries(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Return the names of a parameter's state that a step needs once there is any."""
+        return ("square_avg",)
 
     def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Take one step along the scaled gradient."""
@@ -365,6 +393,10 @@ class Adam(Optimizer):
         self.check_range("eps", group["eps"], float("inf"))
         if not group["eps"]:
             raise ArgumentError(f"{type(self).__name__} needs eps > 0, got {group['eps']}")
+
+    def entries(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Return the names of a parameter's state that a step needs once there is any."""
+        return ("step", "m", "v")
 
     def update(self, data: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Take one step along the scaled mean gradient."""
