@@ -34,7 +34,7 @@ if missing := [name for name in ("hypothesis", "mpmath", "pytest") if importlib.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import samples  # after the path to it
 import test_testing_right_code as right
-from checker_corpus import MISTAKES, blind, examined_layers, referee, scoring_layers, tuning_layers
+from checker_corpus import MISTAKES, blind, examined_layers, random_graphs, referee, scoring_layers, tuning_layers
 from checker_corpus.smooth import FUNCTIONS, SCALES, exact_slope
 from domains import DOMAINS, Draw, name_of
 from hypothesis import HealthCheck, Phase, given, settings
@@ -408,7 +408,28 @@ def graphs(options: Options) -> Iterator[Row]:
     yield Row("  clean graphs flagged", "not offered", "0", f"{flagged} of {count}")
 
 
-MEASURES: tuple[Measure, ...] = (mistakes, mutants, alarms, sensitivity, cost, oracle, graphs)
+def kinks(options: Options) -> Iterator[Row]:
+    """Graphs with kinks, ties, integers, selections, reductions and reuse: half right, half with one wrong rule."""
+    count = options.count(1000, 20)
+    found = named = exercised = flagged = 0
+    for k in progress(range(count), "graphs with kinks"):
+        graph = random_graphs.graph(options.seed, k)
+        if k % 2:
+            flagged += _counted(f"graph {k}", lambda g=graph, k=k: gradient_report(g.right, *g.inputs, seed=k))
+        elif graph.exercised(np.random.default_rng([options.seed, k, 19])):
+            report = gradient_report(graph.wrong, *graph.inputs, seed=k)
+            exercised += 1
+            found += not report.ok
+            named += not report.ok and "(faulty)" in report.where
+            if report.ok or "(faulty)" not in report.where:
+                print(f"graph {k}, {graph.fault} in step {graph.at}: {report}", file=sys.stderr)
+    yield Row(f"graphs with kinks, {exercised} wrong rules exercised: found", "not offered", ">= 99 %",
+              share(found, exercised))  # fmt: skip
+    yield Row("  the faulty node named", "not offered", ">= 99 %", share(named, exercised))
+    yield Row("  right graphs flagged", "not offered", "0", f"{flagged} of {count // 2}")
+
+
+MEASURES: tuple[Measure, ...] = (mistakes, mutants, alarms, sensitivity, cost, oracle, graphs, kinks)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ DOUBTFUL = 1e-6  # a slope known no better than this may hide a wrong entry: loo
 MOST_PARTS = 64
 MOST_RUNS = 1500
 PIECES = 16
+MOST_STRAYS = 64
 
 
 def tolerance_for(problem: Problem) -> float:
@@ -63,6 +65,13 @@ def along(g: Any, u: Any) -> float:
     return float(np.sum(np.where(u != 0, g * u, 0)))
 
 
+def outside(g: Any, pieces: Any, relative: float) -> Any:
+    """The entries of a gradient beyond those of all gradients around."""
+    low, high = pieces.min(axis=0), pieces.max(axis=0)
+    slack = relative * (np.abs(low) + np.abs(high) + 0.01 * np.max(np.abs(pieces)))
+    return np.flatnonzero((g < low - slack) | (g > high + slack))
+
+
 class Judge:
     """Judges the gradients of a `Problem` at its points, for one upstream gradient.
 
@@ -90,7 +99,8 @@ class Judge:
         self.at: dict[int, tuple[Oracle, Arrays]] = {}
         self.chosen: dict[int, Any] = {}
         self._nearby: list[Oracle] | None = None
-        self._pieces: list[tuple[Arrays, Arrays]] | None = None
+        self._pieces: list[Arrays] | None = None
+        self._beside: list[Arrays] = []
 
     def judge(self, k: int) -> InputReport:
         """The verdict on one input."""
@@ -337,44 +347,42 @@ class Judge:
 
     def _at_kink(self, k: int, g: Any, misses: list[Miss], result: InputReport) -> None:
         """At a kink, the gradient next door must be right, and the one here a mixture of those around."""
-        if self._nearby is None:
-            self._nearby = neighbours(self.problem, self.problem.points, self.vs, self.rng)
         result.verdict = KINK
         result.note = "a kink or tie: left and right slope differ"
-        for near in self._nearby:
-            gradients = self.problem.gradients(near.points, self.vs)
-            there = np.zeros(result.shape) if gradients[k] is None else gradients[k]
-            if there.shape != result.shape or not np.all(np.isfinite(there)):
-                continue
-            found = self.misses(near, k, there, True, [direction(near.points[k], self.rng)])
-            if found[0].failed and not found[0].slope.kink and not self.excused(near, k, found):
-                result.verdict, result.note = WRONG, ""
-                self.at[k] = near, gradients
-                return
+        if self.right_next_door(k) is False:
+            result.verdict, result.note = WRONG, ""
+            return
         if self._pieces is None:
-            self._pieces = [(p, self.problem.gradients(p, self.vs)) for p in around(self.problem, self.rng, PIECES)]
-        near_by = [(p[k], d[k]) for p, d in self._pieces if d[k] is not None and d[k].shape == g.shape]
-        near_by = [(p, d) for p, d in near_by if np.all(np.isfinite(d))]
+            self._beside = list(around(self.problem, self.rng, PIECES))
+            self._pieces = [self.problem.gradients(p, self.vs) for p in self._beside]
+        near_by = [d[k] for d in self._pieces if d[k] is not None and d[k].shape == g.shape]
+        near_by = [d for d in near_by if np.all(np.isfinite(d))]
         if len(near_by) < PIECES // 2:
             return
-        pieces = np.array([d for _, d in near_by])
-        # what rounding makes look like a kink agrees with the oracle all the same
-        us = [m.u for m in misses if m.failed] + (cuts(g.shape, self.rng) if self.full else [])
+        pieces = np.array(near_by)
         relative = max(1e-4, 100 * float(np.finfo(self.problem.points[k].dtype).eps))
-        mixed = all(
-            allowed_at_kink(
-                float(np.sum(g * u)), [(float(np.sum(p * u)), float(np.sum(np.abs(p * u)))) for p in pieces], relative
-            )
-            for u in us
-        )
-        entry = self._odd_entry(k, g, np.array([p for p, _ in near_by]), pieces, relative) if mixed else None
-        if mixed and entry is None:
+        # what rounding makes look like a kink agrees with the oracle all the same
+        us = [m.u for m in misses if m.failed]
+        strays = outside(g, pieces, relative)
+        if len(strays) <= MOST_STRAYS:
+            pieces = np.array([*pieces, *self._alone(k, strays)])
+            us += cuts(g.shape, self.rng)
+        else:  # too many ties for each to be the largest once: only what all of them share
+            us += [np.ones(g.shape)]
+        moved = [(u, u != 0) for u in us]
+        mixed = all(allowed_at_kink(along(g, u), pieces[:, at] * u[at], relative) for u, at in moved if at.any())
+        mixed = mixed and self._shared(relative)
+        odd = [
+            int(e) for e in strays[:MOST_STRAYS] if e in outside(g, pieces, relative) and self._own_output(k, int(e))
+        ]
+        if mixed and not odd:
             return
         result.verdict = WRONG
         result.note = "wrong exactly here, right next door"
-        if entry is not None:
-            result.index = tuple(int(i) for i in np.unravel_index(entry[0], g.shape))
-            result.pair = float(g.flat[entry[0]]), entry[1]
+        if odd:
+            value, sides = float(g.flat[odd[0]]), pieces.reshape(len(pieces), -1)[:, odd[0]]
+            result.index = tuple(int(i) for i in np.unravel_index(odd[0], g.shape))
+            result.pair = value, float(np.clip(value, sides.min(), sides.max()))
             result.wrong, result.looked = 1, g.size
         self.causes.append(
             Cause(
@@ -385,29 +393,58 @@ class Judge:
             )
         )
 
-    def _odd_entry(self, k: int, g: Any, points: Any, pieces: Any, relative: float) -> tuple[int, float] | None:
-        """An entry beyond both sides of its own kink, and the nearer side.
-
-        Only where the side that the entry itself is on decides its gradient: behind a matrix product, kinks of
-        several units mix, and what is usual there (0 for each unit) need not lie between the sides.
-        """
-        low, high = pieces.min(axis=0), pieces.max(axis=0)
-        slack = relative * (np.abs(low) + np.abs(high) + 0.01 * np.max(np.abs(pieces)))
-        x = self.problem.points[k]
-        for entry in np.flatnonzero((g < low - slack) | (g > high + slack)):
-            above = points.reshape(len(points), -1)[:, entry] > x.flat[entry]
-            values, room = pieces.reshape(len(pieces), -1)[:, entry], slack.flat[entry]
-            if not all(side.any() and np.ptp(values[side]) <= room for side in (above, ~above)):
+    def right_next_door(self, k: int) -> bool | None:
+        """Whether the gradient of an input is right around this point; None where no point there is smooth."""
+        if self._nearby is None:
+            self._nearby = neighbours(self.problem, self.problem.points, self.vs, self.rng)
+        decided = None
+        for near in self._nearby:
+            gradients = self.problem.gradients(near.points, self.vs)
+            x, g = near.points[k], gradients[k]
+            there = np.zeros(x.shape) if g is None else g
+            if there.shape != x.shape or there.dtype.kind not in "fiu" or not np.all(np.isfinite(there)):
                 continue
-            sides = list(values)
-            for sign in (1, -1):  # among many ties, only a step of the entry alone makes it the largest
-                moved = list(self.problem.points)
-                moved[k] = x.copy()
-                moved[k].flat[entry] += sign * hair(x).flat[entry]
-                alone = self.problem.gradients(moved, self.vs)[k]
-                sides.append(float(alone.flat[entry]))
-            value = float(g.flat[entry])
-            nearest = min(max(value, min(sides)), max(sides))
-            if abs(value - nearest) > room:
-                return int(entry), nearest
-        return None
+            found = self.misses(near, k, there, True, [direction(x, self.rng)])
+            if found[0].slope.kink:
+                continue
+            decided = True
+            if found[0].failed and not self.excused(near, k, found):
+                self.at[k] = near, gradients
+                return False
+        return decided
+
+    def _shared(self, relative: float) -> bool:
+        """Whether what ties of several inputs share adds up: all of them are moved together."""
+        active = self.problem.active
+        sums = [
+            [np.zeros(1) if d[j] is None else d[j].ravel() for j in active]
+            for d in [self.gradients, *(self._pieces or [])]
+        ]
+        here, *terms = [np.concatenate(parts) for parts in sums]
+        if len(active) < 2 or not all(t.shape == here.shape and np.all(np.isfinite(t)) for t in [here, *terms]):
+            return True
+        return allowed_at_kink(float(here.sum()), np.array(terms), relative)
+
+    def _alone(self, k: int, entries: Any) -> Iterator[Any]:
+        """The gradients beside the point with one entry moved most: among many ties, only that makes it the largest."""
+        x = self.problem.points[k]
+        for entry in entries:
+            for sign in (1, -1):
+                moved = list(self._beside[-1])
+                moved[k] = moved[k].copy()
+                moved[k].flat[entry] = x.flat[entry] + 3 * sign * hair(x).flat[entry]
+                with quiet():
+                    ys = self.problem.outputs_or_none(moved)
+                    alone = None if ys is None else self.problem.gradients(moved, self.vs)[k]
+                if alone is not None and alone.shape == x.shape and np.all(np.isfinite(alone)):
+                    yield alone
+
+    def _own_output(self, k: int, entry: int) -> bool:
+        """Whether an entry moves the output in its own place only; beside an axis of length 1 nobody can tell."""
+        moved = list(self.problem.points)
+        moved[k] = moved[k].copy()
+        moved[k].flat[entry] += 1e3 * hair(moved[k]).flat[entry]
+        ys, base = self.problem.outputs_or_none(moved), self.problem.outputs(self.problem.points)
+        places = [np.flatnonzero(a != b) for a, b in zip(ys or [], base, strict=False)]
+        alone = 1 not in moved[k].shape and all(y.shape == moved[k].shape for y in base)
+        return alone and {int(i) for p in places for i in p} <= {entry}

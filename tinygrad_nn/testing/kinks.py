@@ -74,12 +74,16 @@ def hair(x: Any) -> Any:
 
 
 def around(problem: Problem, rng: np.random.Generator, count: int) -> Iterator[Arrays]:
-    """Points a hair away in every entry, opposite ones in turn, where the function does not refuse."""
-    for _ in range(count // 2):
+    """Points a hair away in every entry, opposite ones in turn, where the function does not refuse.
+
+    The first two move all entries one way: units that sit on their kinks together then all go to one side.
+    """
+    for number in range(count // 2):
         steps = {}
         for k in problem.active:
             shape = problem.points[k].shape
-            steps[k] = hair(problem.points[k]) * rng.uniform(0.5, 1, shape) * rng.choice([-1.0, 1.0], shape)
+            signs = rng.choice([-1.0, 1.0], shape) if number else 1.0
+            steps[k] = hair(problem.points[k]) * rng.uniform(0.5, 1, shape) * signs
         for sign in (1, -1):
             points = [
                 np.asarray(p + sign * steps[k], dtype=p.dtype) if k in steps else p
@@ -102,9 +106,13 @@ def cuts(shape: tuple[int, ...], rng: np.random.Generator) -> Arrays:
     return found
 
 
-def allowed_at_kink(analytic: float, nearby: list[tuple[float, float]], relative: float) -> bool:
-    """Whether a projected gradient at a kink is a mixture of those around it, given with the sizes of their terms."""
-    values = [value for value, _ in nearby]
-    low, high = min(values), max(values)
-    slack = 3 * (high - low) + relative * max(size for _, size in nearby)
-    return low - slack <= analytic <= high + slack
+def allowed_at_kink(analytic: float, terms: Any, relative: float) -> bool:
+    """Whether a projected gradient at a kink fits those around it, a row of `terms` for each.
+
+    What no side changes, such as the sum of what ties share, must be met.  What differs decides nothing: where two
+    kinks meet, as in 3 relu(x) - 2 relu(-x), the usual 0 for each unit lies on neither side, nor between.
+    """
+    values = terms.sum(axis=1)
+    low, high = float(values.min()), float(values.max())
+    slack = relative * float(np.abs(terms).sum(axis=1).max())
+    return high - low > slack or low - slack <= analytic <= high + slack

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,67 +12,103 @@ import numpy as np
 from tinygrad_nn import places
 from tinygrad_nn.derivatives import Row
 from tinygrad_nn.engine import Call, Node, Tape, recording
-from tinygrad_nn.tensor import apply
+from tinygrad_nn.tensor import Tensor, apply
 from tinygrad_nn.testing.oracles import quiet
 from tinygrad_nn.testing.problem import Arrays, Problem, framework_problem
-from tinygrad_nn.testing.report import Report
+from tinygrad_nn.testing.report import KINK, WRONG
 
-__all__ = ["LinesTape", "assigned_lines", "coverage", "faulty_node", "fill", "source_of"]
+__all__ = ["LinesTape", "Nodes", "assigned_lines", "coverage", "judged", "recorded", "source_of", "where"]
 
-BRANCHES = {"relu", "np.absolute", "np.where", "np.maximum", "np.minimum", "np.clip"}
+BRANCHES = {"relu", "np.absolute", "np.where", "np.maximum", "np.minimum", "np.fmax", "np.fmin", "np.clip"}
+COMPARISONS = {"np.greater", "np.greater_equal", "np.less", "np.less_equal"}
 MOST_NODES = 2000
 
-Judge = Callable[[Problem], bool]
+Judge = Callable[[Problem], str]
 
 
 class LinesTape(Tape):
-    """A tape that also notes which line of the user's code made each call."""
+    """A tape that also notes which line of the user's code made each call, and which entries a gradient reached.
+
+    Attributes
+    ----------
+    lines : where each call was made
+    nodes : the node of each call; None where no gradient is needed
+    reached : for each node that the walk back came to, the entries with a gradient that is not 0
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
+        self.nodes: list[Node | None] = []
+        self.reached: dict[Node, Any] = {}
 
     def add(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, node: Node | None) -> None:
         """Take note of one call and of the nearest line outside of the package."""
-        super().add(row, args, kwargs, result, node)
-        self.lines.append(places.line())
+        if not self.passive:  # what a rule computes by Tensors is no call of the forward pass
+            super().add(row, args, kwargs, result, node)
+            self.lines.append(places.line())
+            self.nodes.append(node)
+
+    def derived(self, node: Node, _k: int, g: Any, _part: Any, _total: Any) -> None:
+        """Take note of the entries that a gradient reached."""
+        parts = [np.asarray(p.numpy() if isinstance(p, Tensor) else p) != 0 for p in (g if type(g) is tuple else [g])]
+        mask = parts[0] if len(parts) == 1 else np.array(any(p.any() for p in parts))
+        self.reached[node] = self.reached[node] | mask if node in self.reached else mask
 
 
-def fill(problem: Problem, report: Report, vs: Arrays, wrong: list[int], judge: Judge) -> None:
-    """Complete a report: which branches the inputs reached, and where the first wrong rule is."""
+@dataclass
+class Nodes:
+    """What the recorded calls say one by one.
+
+    Attributes
+    ----------
+    wrong : the number of the first one whose own derivative is wrong at its recorded arguments; None if all are right
+    kinks : whether one of them has a kink or tie there, or compares equal numbers
+    every : whether all of them were looked at
+    """
+
+    wrong: int | None = None
+    kinks: bool = False
+    every: bool = True
+
+
+def recorded(problem: Problem, vs: Arrays) -> LinesTape:
+    """The calls of one forward pass, and what the walk back reaches."""
     tape = LinesTape()
     points = [np.array(p) if isinstance(p, np.ndarray) else p for p in problem.points]
-    with quiet():
-        problem.rewind()
-        with recording(tape):
-            problem.pull(points)
+    with quiet(), recording(tape):
+        _, back = problem.pulled(points)
+        tape.passive = True
         if tape.calls:
-            report.coverage = coverage(tape)
-        if not wrong:
-            if report.causes:
-                report.where = source_of(problem.subject)
-            return
-        found = faulty_node(tape, judge) if tape.calls else None
-        if found is not None:
-            number, text = found
-            report.where = (
-                f"node {number} ({tape.calls[number].row.name}), {text}: the first node whose own rule is wrong"
-            )
-        else:
-            report.where = assigned_lines(problem, points, vs, wrong) or source_of(problem.subject)
+            back([np.array(v) for v in vs])
+    return tape
+
+
+def where(problem: Problem, tape: LinesTape, nodes: Nodes, vs: Arrays, wrong: list[int]) -> str:
+    """Where the first wrong rule is: a recorded call, a line of a backward pass, or the function itself."""
+    if nodes.wrong is not None:
+        name, line = tape.calls[nodes.wrong].row.name, tape.lines[nodes.wrong]
+        return f"node {nodes.wrong} ({name}), {line}: the first node whose own rule is wrong"
+    points = [np.array(p) if isinstance(p, np.ndarray) else p for p in problem.points]
+    with quiet():
+        return (wrong and assigned_lines(problem, points, vs, wrong)) or source_of(problem.subject)
 
 
 def coverage(tape: LinesTape) -> list[str]:
-    """The branches of relu, abs, maximum, where and clip that no entry took."""
+    """What a wrong rule could hide in: calls that no gradient reaches, and branches that no entry with one took."""
     found = []
-    for number, call in enumerate(tape.calls):
-        name = call.row.name
-        if name not in BRANCHES:
+    for number, (call, line, node) in enumerate(zip(tape.calls, tape.lines, tape.nodes, strict=True)):
+        if node is None:
             continue
-        taken = _sides(call)
-        for text, mask in taken.items():
-            if mask.size > 1 and not mask.any():
-                found.append(f"{text} of node {number} ({name}, {tape.lines[number]}) was never exercised")
+        name = call.row.name
+        reached = tape.reached.get(node)
+        if reached is None or not reached.any():
+            what = "no gradient reaches" if reached is None else "only zeros reach"
+            found.append(f"{what} node {number} ({name}, {line})")
+        elif name in BRANCHES:
+            for text, mask in _sides(call).items():
+                if reached.size > 1 and not (mask & reached).any():
+                    found.append(f"{text} of node {number} ({name}, {line}) was never exercised")
     return found
 
 
@@ -92,13 +129,18 @@ def _sides(call: Call) -> dict[str, Any]:
     return {"a < b": np.asarray(args[0] < args[1]), "a > b": np.asarray(args[0] > args[1])}
 
 
-def faulty_node(tape: LinesTape, judge: Judge) -> tuple[int, str] | None:
-    """The number and the line of the first call whose own derivative is wrong at its recorded arguments."""
+def judged(tape: LinesTape, judge: Judge) -> Nodes:
+    """Judge the recorded calls in turn, up to the first one whose own derivative is wrong."""
+    found = Nodes(every=len(tape.calls) <= MOST_NODES)
     for number, call in enumerate(tape.calls[:MOST_NODES]):
         problem = node_problem(call)
-        if problem is not None and not judge(problem):
-            return number, tape.lines[number]
-    return None
+        verdict = "" if problem is None else judge(problem)
+        tie = call.row.name in COMPARISONS and bool(np.any(np.equal(*call.args[:2])))
+        found.kinks = found.kinks or verdict == KINK or tie
+        if verdict == WRONG:
+            found.wrong = number
+            break
+    return found
 
 
 def node_problem(call: Call) -> Problem | None:
@@ -107,7 +149,11 @@ def node_problem(call: Call) -> Problem | None:
     places = [
         i
         for i, a in enumerate(call.args)
-        if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size and row.active >> i & 1
+        if isinstance(a, np.ndarray)
+        and a.dtype.kind == "f"
+        and a.size
+        and row.active >> i & 1
+        and np.all(np.isfinite(a))
     ]
     if not places:
         return None

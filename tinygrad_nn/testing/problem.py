@@ -49,6 +49,7 @@ class Problem:
     evaluations : how many forwards and backwards ran so far
     contract : what else to ask of the backward pass, given upstream gradients; a cause if it is broken
     untouched : the same with a copy of the backward pass that was made before its first call, where there is one
+    by_framework : makes the problem of the same function run on Tensors, for a backward pass by hand
     """
 
     title: str
@@ -64,6 +65,7 @@ class Problem:
     evaluations: int = 0
     contract: Callable[[Arrays], Any] | None = None
     untouched: Problem | None = None
+    by_framework: Callable[[], Problem] | None = None
 
     def rewind(self) -> None:
         """Put every random generator back to where it stood when the check began."""
@@ -242,6 +244,7 @@ def rule_problem(
     problem = made(rule)
     copied = untouched(rule)
     problem.untouched = None if copied is None else made(copied)
+    problem.by_framework = functools.partial(framework_problem, fn, inputs, wrt, names)
     return problem
 
 

@@ -57,6 +57,7 @@ KINDS = {
     "nonfinite": "NaN or infinity where the derivative is finite",
     "cast": "rounded to a narrower float, or to whole numbers",
     "dtype": "a gradient that is no real number",
+    "node": "wrong in one recorded call by itself, where the whole is at a kink or too rough to tell",
     "ties": "right next door, wrong at a tie or kink",
     "forward": "the rule's own forward computes something else",
     "nonlinear": "not linear in the upstream gradient",
@@ -134,7 +135,7 @@ class Report:
     results : one `InputReport` for each checked input
     causes : one `Cause` or more for each failure, the most telling first
     where : the file and line of the first wrong backward, if it was found
-    coverage : branches that the inputs never reached
+    coverage : recorded calls that no gradient reached, and branches that no entry with a gradient took
     skipped, notes : what was not checked and why; what is worth knowing
     seed, evaluations, tolerance : how the check ran
     inputs : what the function was called with
@@ -221,6 +222,8 @@ class Report:
                 said = "nothing wrong found, but the numbers are too rough to tell everywhere (VAGUE)"
         elif all(r.note == NOT_COMPARED for r in self.results):
             said = "nothing was compared"
+        elif any(c.kind == "node" for c in self.causes):
+            said = "the rule of one recorded call is wrong"
         else:
             said = "the numbers are right, but the backward pass breaks a contract"
         room = WIDTH - len(said) - 17  # "GradientError: " goes in front
