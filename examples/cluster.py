@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a core for each worker
 
@@ -24,21 +24,27 @@ from tinygrad_nn import functional, nn
 CHUNKS = 10  # of the training set; a batch is two of them
 
 
-def build(seed: int) -> nn.Sequential:
+Widths: TypeAlias = "tuple[int, int]"
+
+
+def build(seed: int, widths: Widths) -> nn.Sequential:
     """Build the network: tanh between fully connected layers, class scores at the end."""
     options: dict[str, Any] = {"dtype": np.float32, "rng": np.random.default_rng(seed)}
+    first, second = widths
     return nn.Sequential(
-        nn.Linear(784, 100, **options),
+        nn.Linear(784, first, **options),
         nn.Tanh(),
-        nn.Linear(100, 50, **options),
+        nn.Linear(first, second, **options),
         nn.Tanh(),
-        nn.Linear(50, 10, **options),
+        nn.Linear(second, 10, **options),
     )
 
 
-def train(images: Any, targets: Any, seed: int, epochs: int) -> tuple[nn.Sequential, tn.training.History]:
+def train(
+    images: Any, targets: Any, seed: int, epochs: int, widths: Widths
+) -> tuple[nn.Sequential, tn.training.History]:
     """Train on arrays of NumPy or of Dask, in order: the images of MNIST are mixed already."""
-    network = build(seed)
+    network = build(seed, widths)
     optimizer = tn.optim.Adam(network.parameters(), lr=0.003)
     batch = 2 * -(-len(images) // CHUNKS)
     options: dict[str, Any] = {"optimizer": optimizer, "epochs": epochs, "batch_size": batch, "compile": False}
@@ -46,7 +52,7 @@ def train(images: Any, targets: Any, seed: int, epochs: int) -> tuple[nn.Sequent
 
 
 def train_on_cluster(
-    images: np.ndarray, targets: np.ndarray, workers: int, seed: int, epochs: int
+    images: np.ndarray, targets: np.ndarray, workers: int, seed: int, epochs: int, widths: Widths
 ) -> tuple[nn.Sequential, tn.training.History]:
     """Train with the data in chunks that so many worker processes hold."""
     import dask.array as da  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415
@@ -66,13 +72,14 @@ def train_on_cluster(
             chunks = [da.from_delayed(f, p.shape, p.dtype) for f, p in zip(futures, parts, strict=True)]
             return da.concatenate(chunks)
 
-        return train(scattered(images), scattered(targets), seed, epochs)
+        return train(scattered(images), scattered(targets), seed, epochs, widths)
 
 
 def main() -> None:
     """Train in this process, with one worker and with two, and compare."""
     parser = Parser(__doc__)
     parser.add_argument("--data", metavar="DIR", help="a folder with the complete IDX files (default: 1,000 images)")
+    parser.add_argument("--width", type=whole(1), metavar="N", help="of both hidden layers (default: 100 and 50)")
     parser.add_argument("--epochs", type=whole(2), metavar="N", help="(default: 10)")
     options = parser.parse_args()
     if not all(importlib.util.find_spec(name) for name in ("dask", "distributed")):
@@ -88,11 +95,13 @@ def main() -> None:
     )
     targets = tn.data.one_hot(mnist.train_labels, 10, np.float32)
 
-    print(f"{len(images)} images in {CHUNKS} chunks, 5 batches an epoch, Adam, {epochs} epochs")
-    found = {"this process": train(images, targets, options.seed, epochs)}
+    widths = (options.width, options.width) if options.width else (100, 50)
+    layers = "-".join(map(str, (784, *widths, 10)))
+    print(f"{layers}, {len(images)} images in {CHUNKS} chunks, 5 batches an epoch, Adam, {epochs} epochs")
+    found = {"this process": train(images, targets, options.seed, epochs, widths)}
     for workers in (1, 2):
         name = f"{workers} worker{'s' * (workers > 1)}"
-        found[name] = train_on_cluster(images, targets, workers, options.seed, epochs)
+        found[name] = train_on_cluster(images, targets, workers, options.seed, epochs, widths)
 
     print(f"\n  {'':14}{'s an epoch':>12}{'images a s':>12}{'speed':>8}{'loss':>10}{'accuracy':>10}")
     seconds = {name: median(history["seconds"][1:]) for name, (_, history) in found.items()}  # the first warms up

@@ -33,6 +33,18 @@ def load(monkeypatch):
     return importlib.import_module
 
 
+def test_a_gpu_that_is_not_there_is_said(load, monkeypatch, capsys):
+    script = load("benchmark_gpu")
+    monkeypatch.setattr("sys.argv", ["benchmark_gpu.py"])
+    if script.missing():
+        script.main()
+        assert capsys.readouterr().out.startswith(f"Nothing was measured: {script.missing()}.")
+    monkeypatch.setattr("sys.argv", ["benchmark_gpu.py", "--on", "cpu", "--quick"])
+    if importlib.util.find_spec("torch"):
+        script.main()
+        assert capsys.readouterr().out.count("ratio") == 2
+
+
 # As scripts
 
 KEY_LINES = {
