@@ -268,8 +268,9 @@ alias: Callable[..., Any] = own(lambda x: x, lambda g, _y, _x: g, name="alias", 
 
 def _bounded(x: Any, low: float, high: float, what: str) -> Any:
     """Return `x` as it is, if no entry lies outside [low, high]; what a program has to check at each call."""
-    if np.any((known(what, x).real < low) | (x.real > high)):
-        raise ArgumentError(f"{what} from {low} to {high}, got {x.real.min():.6g} to {x.real.max():.6g}")
+    real = known(what, x).real if x.dtype.kind == "c" else known(what, x)
+    if np.any(real < low) or np.any(real > high):
+        raise ArgumentError(f"{what} from {low} to {high}, got {real.min():.6g} to {real.max():.6g}")
     return x
 
 
