@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
-from tinygrad_nn.errors import ArgumentError
+from tinygrad_nn.errors import ArgumentError, TinygradError
 from tinygrad_nn.testing import GradientError, check_backward
 
 
@@ -195,7 +197,10 @@ def test_names_may_be_given() -> None:
 
     report = check_backward(Odd(), normal(5, 3), parameters={"W": "eins", "b": "zwei"})
     assert [r.name for r in report.results] == ["x", "W", "b"]
-    assert check_backward(Odd(), normal(5, 3)).skipped == ["W has no gradient", "b has no gradient"]
+    with pytest.raises(ArgumentError, match=r"gradient of W\? backward leaves eins of its shape"):
+        check_backward(Odd(), normal(5, 3))
+    with pytest.raises(ArgumentError, match="'drei', where there is nothing"):
+        check_backward(Odd(), normal(5, 3), parameters={"W": "drei"})
     with pytest.raises(ArgumentError, match="no array"):
         check_backward(Odd(), normal(5, 3), parameters={"V": "eins"})
     nested = check_backward(Nested(), normal(5, 3), parameters={"layers.0.weights": "layers.0.d_weights"})
@@ -247,3 +252,248 @@ def test_the_layer_is_left_alone() -> None:
     check_backward(layer, normal(5, 3))
     assert vars(layer).keys() == before.keys()
     assert all(np.array_equal(value, before[name]) for name, value in vars(layer).items())
+
+
+NAMES = [
+    "W/dW",
+    "W/gradW",
+    "w/w_grad",
+    "weights/weightsGrad",
+    "weights/weight_gradients",
+    "W/W_g",
+    "W/_dW",
+    "_W/_dW",
+    "_W/dW",
+    "W/nabla_W",
+    "W/dJdW",
+    "W/dL_dW",
+    "W/dE_dW",
+    "W/deltaW",
+    "W/Wgrad",
+    "W/derivative_W",
+    "coef_/coef_grad_",
+    "W/W_bar",
+    "W/adj_W",
+    "W/Wdot",
+    "kernel/dkernel",
+]
+
+
+class Named:
+    """A parameter and its gradient under any two names."""
+
+    def __init__(self, name, gradient, wrong=1.0):
+        setattr(self, name, normal(3, 2))
+        self._names, self._wrong = (name, gradient), wrong
+
+    def forward(self, x):
+        self.kept = x
+        return x @ getattr(self, self._names[0])
+
+    def backward(self, g):
+        setattr(self, self._names[1], self._wrong * self.kept.T @ g)
+        return g @ getattr(self, self._names[0]).T
+
+
+@pytest.mark.parametrize(
+    "names",
+    NAMES,
+)
+def test_gradients_under_many_names(names) -> None:
+    name, gradient = names.split("/")
+    assert [r.name for r in check_backward(Named(name, gradient), normal(5, 3), mode="fast").results] == ["x", name]
+    with pytest.raises(GradientError) as caught:
+        check_backward(Named(name, gradient, 1.5), normal(5, 3), mode="fast")
+    assert [r.name for r in caught.value.report.results if r.verdict == "WRONG"] == [name]
+
+
+class Parameter:
+    def __init__(self, value):
+        self.value, self.grad = value, np.zeros_like(value)
+
+
+class Objects:
+    """Parameters are objects with a value and a gradient that adds up."""
+
+    def __init__(self, wrong=1.0):
+        self.W, self.b, self.wrong = Parameter(normal(3, 2)), Parameter(normal(2)), wrong
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.W.value + self.b.value
+
+    def zero_grad(self):
+        for p in (self.W, self.b):
+            p.grad = np.zeros_like(p.value)
+
+    def backward(self, g):
+        self.W.grad += self.x.T @ g * self.wrong
+        self.b.grad += g.sum(axis=0)
+        return g @ self.W.value.T
+
+
+class Slots:
+    __slots__ = ("W", "dW", "wrong", "x")
+
+    def __init__(self, wrong=1.0):
+        self.W, self.dW, self.wrong = normal(3, 2), None, wrong
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.W
+
+    def backward(self, g):
+        self.dW = self.x.T @ g * self.wrong
+        return g @ self.W.T
+
+
+class OnTheClass:
+    W = normal(3, 2)
+
+    def __init__(self, wrong=1.0):
+        self.wrong = wrong
+
+    forward, backward = Slots.forward, Slots.backward
+
+
+class Properties:
+    def __init__(self, wrong=1.0):
+        self._held, self._left, self.wrong = {"W": normal(3, 2)}, {}, wrong
+
+    @property
+    def W(self):  # noqa: N802
+        return self._held["W"]
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.W
+
+    def backward(self, g):
+        self._left["W"] = self.x.T @ g * self.wrong
+        return g @ self.W.T
+
+
+class ReturnsDict(Returned):
+    def backward(self, g):
+        dx, dW, db = super().backward(g)
+        return dx, {"db": db, "dW": dW}
+
+
+class ReturnsPairs(Returned):
+    def backward(self, g):
+        dx, *rest = super().backward(g)
+        return dx, tuple(rest)
+
+
+@pytest.mark.parametrize("make", [Objects, Slots, OnTheClass, Properties, ReturnsDict, ReturnsPairs])
+def test_parameters_in_odd_places(make) -> None:
+    report = check_backward(make(), normal(5, 3))
+    assert report.skipped == []
+    assert {r.shape for r in report.results} >= {(5, 3), (3, 2)}
+    with pytest.raises(GradientError) as caught:
+        check_backward(make(1.5), normal(5, 3))
+    assert [r.shape for r in caught.value.report.results if r.verdict == "WRONG"] == [(3, 2)]
+
+
+class Loss:
+    def __init__(self, wrong=1.0):
+        self.wrong = wrong
+
+    def forward(self, prediction, target):
+        self.gap = prediction - target
+        return np.mean(self.gap**2)
+
+    def backward(self):
+        return 2 * self.wrong * self.gap / self.gap.size
+
+
+class LossWithUpstream(Loss):
+    def backward(self, upstream=1.0):
+        return upstream * super().backward()
+
+
+@pytest.mark.parametrize("make", [Loss, LossWithUpstream])
+def test_losses_need_no_upstream_and_no_gradient_of_the_target(make) -> None:
+    report = check_backward(make(), normal(5, 3), normal(5, 3, seed=1))
+    assert [r.name for r in report.results] == ["prediction"]
+    assert report.skipped == ["target has no gradient: backward returns one array, that of prediction"]
+    with pytest.raises(GradientError):
+        check_backward(make(0.5), normal(5, 3), normal(5, 3, seed=1))
+
+
+def test_a_layer_of_two_inputs_owes_two_gradients() -> None:
+    class Product:
+        def forward(self, a, b):
+            self.b = b
+            return a * b
+
+        def backward(self, g):
+            return g * self.b
+
+    with pytest.raises(GradientError) as caught:
+        check_backward(Product(), normal(5, 3), normal(5, 3, seed=1))
+    assert [c.kind for c in caught.value.report.causes] == ["none"]
+
+
+class Drop:
+    def forward(self, x):
+        self.mask = self.draw(x.shape)
+        return x * self.mask
+
+    def draw(self, shape):
+        return np.random.rand(*shape) > 0.5  # noqa: NPY002 - as notebooks write it
+
+    def backward(self, g):
+        return g * self.mask
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dropout_by_the_global_generator_also_in_a_helper(seed) -> None:
+    assert check_backward(Drop(), normal(5, 3), seed=seed).ok
+    assert check_backward([Attributes(), Drop()], normal(5, 3), seed=seed).ok
+
+
+def test_layers_that_cannot_be_checked_say_why() -> None:
+    class Silent(Tanh):
+        def forward(self, x):
+            self.y = x
+
+    class Locked(Attributes):
+        def __init__(self):
+            super().__init__()
+            self.lock = threading.Lock()
+
+    class NoUpstream(Tanh):
+        def backward(self):
+            return self.y
+
+    class Keys(Returned):
+        def backward(self, g):
+            return dict(zip("xWb", super().backward(g), strict=True))
+
+    for layer, text in (
+        (Silent(), "returns a NoneType"),
+        (Locked(), "cannot be copied"),
+        (NoUpstream(), "takes no upstream gradient"),
+        (Keys(), "returns a dict with 'x', 'W', 'b'"),
+    ):
+        with pytest.raises(TinygradError, match=text):
+            check_backward(layer, normal(5, 3))
+
+
+def test_the_line_of_reproduction_has_the_options() -> None:
+    class Odd(CamelCase):
+        def run(self, x):
+            return self.forward(x)
+
+        def back(self, g):
+            self.eins = self.x.T @ g * 2
+            return g @ self.W.T
+
+    options = {"parameters": {"W": "eins"}, "forward": "run", "backward": "back"}
+    with pytest.raises(GradientError) as caught:
+        check_backward(Odd(), normal(5, 3), **options, seed=3)
+    report = caught.value.report
+    with pytest.raises(GradientError) as again:
+        eval(report.repro, {"check_backward": check_backward, "layer": Odd(), "report": report})  # noqa: S307
+    assert str(again.value) == str(report)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +17,7 @@ from tinygrad_nn.tensor import Tensor, leaf
 from tinygrad_nn.testing.check import Subject, options, raised, run
 from tinygrad_nn.testing.contracts import same
 from tinygrad_nn.testing.nested import as_outputs, leaves, rebuild
-from tinygrad_nn.testing.notebook import RATE, Chain, Layout, call_backward, discover, fetch, store
+from tinygrad_nn.testing.notebook import RATE, Chain, Layout, call_backward, copied, discover, fetch, flat, store
 from tinygrad_nn.testing.problem import (
     Arrays,
     Back,
@@ -159,8 +158,8 @@ def check_backward(
     parameters : dict, optional
         Names of the parameters and of their gradients, such as ``{"W": "dW", "layers.0.b": "layers.0.db"}``.
         By default the layer is run once, and every array is a parameter whose gradient is then found: as
-        an attribute dW, d_W, grad_W, W_grad or alike, in a dict ``grads`` or in the tuple that is returned;
-        also in layers inside.
+        an attribute dW, d_W, grad_W, W_grad or alike, in a dict ``grads``, beside a ``value``, or in the
+        tuple that is returned; also in layers inside.
     forward, backward : str
         The names of the methods.
     seed, mode : as in `check_gradients`
@@ -174,7 +173,7 @@ def check_backward(
     GradientError
         If a gradient is wrong.
     ArgumentError
-        If the methods or the parameters do not exist.
+        If the methods or the parameters do not exist, or it cannot be told which array has a gradient.
 
     Notes
     -----
@@ -234,11 +233,12 @@ class _Runner:
     """A copy of a layer that runs with arrays lent to it: those of the inputs first, then its parameters."""
 
     def __init__(self, layer: Any, layout: Layout, structure: list[Any], forward: str, backward: str) -> None:
-        self.layer = copy.deepcopy(layer)
+        self.layer = copied(layer)
         self.layout = layout
         self.structure = structure
         self.names = forward, backward
         self.own = len(list(leaves(structure, "")))
+        self.rewind: Callable[[], None] = lambda: None  # the generators, as the problem does
 
     def forward(self, arrays: Arrays) -> Any:
         """Run the forward pass."""
@@ -246,11 +246,10 @@ class _Runner:
             store(self.layer, path, array)
         return getattr(self.layer, self.names[0])(*rebuild(self.structure, iter(arrays[: self.own])))
 
-    def backward(self, vs: Arrays, rate: float) -> Arrays:
-        """Run the backward pass: what it returns, as a list."""
-        v = vs[0] if len(vs) == 1 else tuple(vs)
-        result = call_backward(self.layer, self.names[1], v, self.layout.rate, rate)
-        return list(result) if isinstance(result, (tuple, list)) else [result]
+    def backward(self, y: Any, vs: Arrays, rate: float) -> Arrays:
+        """Run the backward pass of a result: what it returns, as a list."""
+        result = call_backward(self.layer, self.names[1], rebuild(y, iter(vs)), self.layout.rate, rate)
+        return [g for _, g in flat(result, f"{type(self.layer).__name__}.{self.names[1]}")]
 
     def pull(self, arrays: Arrays) -> tuple[Arrays, Back]:
         """Run the forward pass, and return the backward pass that gives all gradients."""
@@ -259,7 +258,7 @@ class _Runner:
         def back(vs: Arrays) -> Arrays:
             if callable(getattr(self.layer, "zero_grad", None)):
                 self.layer.zero_grad()
-            first = self.backward(vs, 0.0)
+            first = self.backward(y, vs, 0.0)
             returned = dict(zip(self.layout.returned, first[self.own :], strict=False))
             found = [*first[: self.own], *[None] * (self.own - len(first))]
             for name, path in self.layout.gradients.items():
@@ -274,10 +273,12 @@ class _Runner:
 
     def _subtracted(self, arrays: Arrays, path: Any, vs: Arrays) -> Any:
         """What an update takes from a parameter, divided by the learning rate."""
-        self.forward(_copied(arrays))
+        self.rewind()
+        y = self.forward(_copied(arrays))
         before = fetch(self.layer, path).copy()
-        self.backward(vs, RATE)
+        self.backward(y, vs, RATE)
         found = (before - fetch(self.layer, path)) / RATE
+        self.rewind()
         self.forward(arrays)
         return found
 
@@ -285,8 +286,9 @@ class _Runner:
         """What backward may not do beside: change parameters by itself, or use them after it updated them."""
         moved, first = list(self.layout.moved), []
         for rate in (0.0, RATE) if self.layout.updated else (0.0,):
-            self.forward(_copied(points))
-            first.append(self.backward(_copied(vs), rate)[0])
+            self.rewind()
+            y = self.forward(_copied(points))
+            first.append(self.backward(y, _copied(vs), rate)[0])
             for (name, path), p in zip(self.layout.parameters.items(), points[self.own :], strict=True):
                 if not rate and not np.array_equal(fetch(self.layer, path), p, equal_nan=True):
                     moved.append(name)
@@ -312,8 +314,14 @@ def _layer_problem(
     names = [*parameter_names(getattr(layer, forward), len(inputs)), *layout.parameters]
     values = (*inputs, *[fetch(layer, path) for path in layout.parameters.values()])
     wrt = list(layout.parameters) if layout.silent and layout.parameters else None
+    if layout.alone:
+        first = next(name for name, _ in leaves(inputs[0], names[0]))
+        wrt = [first, *layout.parameters]
     found, points, active, skipped = prepare(getattr(layer, forward), values, wrt, names)
-    if wrt is not None:
+    if layout.alone:
+        said = f" has no gradient: {backward} returns one array, that of {found[0]}"
+        skipped = [text.replace(" is not in wrt", said) for text in skipped]
+    elif wrt is not None:
         skipped = [f"{backward} returns nothing: no gradient of {', '.join(found[: ours.own])} to check"]
     problem = Problem(
         type(layer).__name__,
@@ -324,8 +332,9 @@ def _layer_problem(
         ours.pull,
         getattr(ours.layer, backward),
         True,
-        generators(ours.layer, scratch.layer),
+        generators(ours.layer, scratch.layer, *(getattr(r.layer, n) for r in (ours, scratch) for n in ours.names)),
         skipped + layout.skipped,
     )
+    ours.rewind = problem.rewind
     problem.contract = functools.partial(ours.contract, points)
     return problem

@@ -414,7 +414,17 @@ def _inside(value: Any) -> list[Any]:  # noqa: PLR0911 - one return for each kin
     module = getattr(type(value), "__module__", "")
     if module.split(".")[0] in {"numpy", "builtins", "types"} or isinstance(value, type(np)):
         return []
-    return [getattr(value, "__dict__", None), getattr(type(value), "forward", None), getattr(type(value), "func", None)]
+    own = (
+        []
+        if module.startswith("tinygrad_nn.")
+        else [
+            method
+            for kind in type(value).__mro__
+            for method in vars(kind).values()
+            if isinstance(method, types.FunctionType)
+        ]
+    )  # helpers of a user's class draw too
+    return [getattr(value, "__dict__", None), getattr(type(value), "func", None), *own]
 
 
 def _names(code: Any) -> set[str]:
