@@ -34,14 +34,14 @@ def test_nothing_is_loaded():
 """
 
 
-def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *options: str, hypothesis: bool = False) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"]
     # a module of its own beside the package, as it is installed; found before one that is installed
     shutil.copy(ROOT / "testing" / "plugin.py", folder / "tinygrad_nn_pytest.py")
     if not any(entry.name == "tinygrad_nn" for entry in entry_points(group="pytest11")):
         command += ["-p", "tinygrad_nn_pytest"]
     return subprocess.run(
-        [*command, *options, "-p", "no:hypothesispytest", "-p", "no:cacheprovider", "."],
+        [*command, *options, *([] if hypothesis else ["-p", "no:hypothesispytest"]), "-p", "no:cacheprovider", "."],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT.parent}"},
         capture_output=True,
@@ -60,6 +60,42 @@ def test_fixture_reports_in_a_section_of_its_own_with_frames_hidden(tmp_path) ->
         assert f'mode="{mode}"' in done.stdout
         assert "testing/check.py" not in done.stdout
         assert "checker.py" not in done.stdout
+
+
+ANYWHERE = """
+import numpy as np, pytest
+from hypothesis import given, settings, strategies as st
+
+@settings(max_examples=3, deadline=None, database=None)
+@given(st.integers(0, 9))
+def test_hypothesis(gradcheck, seed):
+    gradcheck(np.sin, np.random.default_rng(seed).standard_normal(5))
+
+@pytest.fixture(scope="module")
+def checked(gradcheck):
+    return gradcheck(np.sin, np.ones(5))
+
+def test_fixture_of_a_module(checked):
+    assert checked.ok
+
+def test_refused(gradcheck):
+    gradcheck(np.sin, np.arange(3))
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_seeds(gradcheck, n):
+    print("seed", gradcheck(np.sin, np.ones(5)).seed)
+"""
+
+
+def test_the_fixture_serves_hypothesis_and_wide_fixtures_and_hides_frames(tmp_path) -> None:
+    (tmp_path / "test_it.py").write_text(ANYWHERE)
+    done = run(tmp_path, "-s", hypothesis=True)
+    assert "1 failed, 4 passed" in done.stdout, done.stdout + done.stderr
+    assert "no input to check: give floating-point arrays (x0 is int64)" in done.stdout
+    assert "problem.py" not in done.stdout
+    assert "problem.py" in run(tmp_path, "--full-trace").stdout
+    seeds = [line.split()[-1] for line in done.stdout.splitlines() if "seed" in line and line.split()[-1].isdigit()]
+    assert len(set(seeds)) == 2
 
 
 def test_the_section_is_coloured_as_pytest_is(tmp_path) -> None:

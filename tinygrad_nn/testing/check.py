@@ -19,6 +19,7 @@ from tinygrad_nn.testing.problem import Problem, framework_problem, name_of, rul
 from tinygrad_nn.testing.report import KINK, VAGUE, WRONG, GradientError, Report
 
 __all__ = ["Subject", "check_gradients", "compare", "gradient_report", "options", "raised", "run"]
+__tracebackhide__ = True  # pytest shows the lines of the caller
 
 
 def check_gradients(

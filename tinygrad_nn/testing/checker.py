@@ -18,6 +18,7 @@ from tinygrad_nn.testing.problem import Arrays, Problem
 from tinygrad_nn.testing.report import CONTRACT, KINK, NOT_COMPARED, OK, VAGUE, WRONG, Cause, InputReport, Report
 
 __all__ = ["Checker"]
+__tracebackhide__ = True  # pytest shows the lines of the caller
 
 MODES = ("fast", "full")
 MOST_ENTRIES = 512

@@ -14,6 +14,7 @@ from tinygrad_nn.testing.problem import Arrays, Problem
 from tinygrad_nn.testing.report import Cause
 
 __all__ = ["Probe", "changed_inputs", "layouts", "same"]
+__tracebackhide__ = True  # pytest shows the lines of the caller
 
 
 def same(a: Any, b: Any) -> bool:

@@ -14,6 +14,7 @@ from tinygrad_nn.testing.problem import Arrays, Problem
 from tinygrad_nn.testing.report import KINK, OK, VAGUE, WRONG, Cause, InputReport
 
 __all__ = ["Judge", "Miss", "tolerance_for"]
+__tracebackhide__ = True  # pytest shows the lines of the caller
 
 TOLERANCES = {2: 1e-2, 4: 2e-6, 8: 1e-12}
 DOUBTFUL = 1e-6  # a slope known no better than this may hide a wrong entry: look at parts

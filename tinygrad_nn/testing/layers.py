@@ -30,6 +30,7 @@ from tinygrad_nn.testing.problem import (
 from tinygrad_nn.testing.report import Cause, Report
 
 __all__ = ["check_backward", "check_module"]
+__tracebackhide__ = True  # pytest shows the lines of the caller
 
 
 def check_module(module: Module, *inputs: Any, loss: Any = None, seed: int = 0, mode: str = "full") -> Report:

@@ -13,6 +13,7 @@ from tinygrad_nn.errors import ArgumentError, DTypeError, RuleError
 from tinygrad_nn.tensor import Tensor
 
 __all__ = ["aligned", "as_outputs", "contents", "leaves", "rebuild"]
+__tracebackhide__ = True  # pytest shows the lines of the caller
 
 MOST_DEPTH = 40
 

@@ -15,6 +15,7 @@ from tinygrad_nn.testing.nested import as_outputs, leaves, rebuild
 from tinygrad_nn.testing.oracles import quiet
 
 __all__ = ["RATE", "Chain", "Layout", "call_backward", "copied", "discover", "fetch", "flat", "store"]
+__tracebackhide__ = True  # pytest shows the lines of the caller
 
 Path = tuple[Any, ...]
 

@@ -21,6 +21,7 @@ import numpy as np
 from tinygrad_nn.testing.problem import Arrays, Problem
 
 __all__ = ["ROUGH", "Oracle", "Slope", "quiet"]
+__tracebackhide__ = True  # pytest shows the lines of the caller
 
 TINY_STEP = 1e-30
 GUARD_STEPS = (2.0**-10, 2.0**-11)

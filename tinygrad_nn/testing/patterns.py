@@ -115,11 +115,9 @@ def factor(group: Group) -> Iterator[Found]:
     names = [scale_names(v, r) for v, r in zip(group.views, ratios, strict=True)]
     for text in names[0]:
         if all(text in other for other in names):
-            hint = (
-                "a factor that the forward does not have"
-                if abs(ratios[0]) > 1
-                else "a factor is missing, or one too many divides"
-            )
+            hint = "a factor is missing, or one too many divides"
+            if abs(ratios[0]) >= 1:
+                hint = "the sign is wrong" if text == "-1" else "a factor that the forward does not have"
             yield Found("factor", text, f"analytic = {text} x numeric", hint, group.rest(predicted))
     if max(ratios) - min(ratios) <= 1e-8 * abs(ratios[0]):
         yield Found("factor", f"{ratios[0]:.6g}", f"analytic = {ratios[0]:.6g} x numeric", "", group.rest(predicted))

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+CURRENT = pytest.StashKey[pytest.Item]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--gradcheck`` and ``--gradcheck-mutants``."""
@@ -41,19 +43,30 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Mutants(), "tinygrad_nn_mutants")
 
 
-@pytest.fixture
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Take note of the test that runs."""
+    item.config.stash[CURRENT] = item
+
+
+@pytest.fixture(scope="session")
 def gradcheck(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """`tinygrad_nn.testing.check_gradients` with the mode of ``--gradcheck`` and a seed made from the test's id."""
+    """`tinygrad_nn.testing.check_gradients` with the mode of ``--gradcheck`` and a seed made from the test's id.
+
+    Of the widest scope, so that it also serves Hypothesis, and fixtures of modules and sessions.
+    """
+    config = request.config
 
     def check(fn: Any, *inputs: Any, **options: Any) -> Any:
         __tracebackhide__ = True
         from tinygrad_nn.testing import check_gradients  # noqa: PLC0415 - not before it is used
 
-        options.setdefault("seed", zlib.crc32(request.node.nodeid.encode()))
-        options.setdefault("mode", request.config.getoption("--gradcheck"))
-        mutants: Any = request.config.pluginmanager.get_plugin("tinygrad_nn_mutants")
+        item = config.stash[CURRENT]
+        options.setdefault("seed", zlib.crc32(item.nodeid.encode()))
+        options.setdefault("mode", config.getoption("--gradcheck"))
+        mutants: Any = config.pluginmanager.get_plugin("tinygrad_nn_mutants")
         if mutants is not None and isinstance(options.get("rule"), types.FunctionType):
-            options["rule"] = mutants.met(options["rule"], request.node, inputs)
+            options["rule"] = mutants.met(options["rule"], item, inputs)
         return check_gradients(fn, *inputs, **options)
 
     return check

@@ -27,6 +27,7 @@ __all__ = [
     "second_order",
     "walk_back",
 ]
+__tracebackhide__ = True  # pytest shows the lines of the caller
 
 Arrays = list[Any]
 Back = Callable[[Arrays], Arrays]
