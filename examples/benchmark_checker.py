@@ -34,7 +34,16 @@ if missing := [name for name in ("hypothesis", "mpmath", "pytest") if importlib.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import samples  # after the path to it
 import test_testing_right_code as right
-from checker_corpus import MISTAKES, blind, examined_layers, random_graphs, referee, scoring_layers, tuning_layers
+from checker_corpus import (
+    MISTAKES,
+    blind,
+    examined_layers,
+    random_graphs,
+    referee,
+    scored_layers,
+    scoring_layers,
+    tuning_layers,
+)
 from checker_corpus.smooth import FUNCTIONS, SCALES, exact_slope
 from domains import DOMAINS, Draw, name_of
 from hypothesis import HealthCheck, Phase, given, settings
@@ -210,7 +219,8 @@ def _hand_written(options: Options) -> tuple[int, int]:
     rules = [(fn, rule, [(s, True) for s in shapes]) for fn, rule, shapes in right.HAND_WRITTEN.values()]
     rules += [
         (blind.forward(rule), rule, s)
-        for rule, s in [*scoring_layers.LAYERS, *examined_layers.LAYERS, *tuning_layers.LAYERS]
+        for module in (scoring_layers, scored_layers, examined_layers, tuning_layers)
+        for rule, s in module.LAYERS
     ]
     for fn, rule, shapes in progress(rules, "right rules"):
         for scale in EVERY_SCALE:

@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from checker_corpus import blind, examined_layers, referee, scoring_layers, tuning_layers
+from checker_corpus import blind, examined_layers, referee, scored_layers, scoring_layers, tuning_layers
 
 from tinygrad_nn.errors import ArgumentError
 from tinygrad_nn.testing import Cause, gradient_report
 from tinygrad_nn.testing.mutants import mutants
 
-SEEN = [*examined_layers.LAYERS, *tuning_layers.LAYERS]
+SEEN = [*scored_layers.LAYERS, *examined_layers.LAYERS, *tuning_layers.LAYERS]
 EVERY = [*scoring_layers.LAYERS, *SEEN]
 
 

@@ -168,11 +168,14 @@ class Graph:
     def run(self, *inputs: Any, faulty: bool = False) -> Any:
         values = list(inputs)
         for number, (op, read) in enumerate(self.steps):
-            call = op.call
-            if faulty and number == self.at:
-                call = op.with_fault((EVERY | op.faults)[self.fault])
+            call = self.faulty if faulty and number == self.at else op.call
             values.append(call(*[values[k] for k in read]))
         return tuple(values[k] for k in self.ends)
+
+    @functools.cached_property
+    def faulty(self) -> Callable[..., Any]:
+        op = self.steps[self.at][0]
+        return op.with_fault((EVERY | op.faults)[self.fault])
 
     def right(self, *inputs: Any) -> Any:
         return self.run(*inputs)
