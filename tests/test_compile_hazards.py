@@ -961,6 +961,80 @@ def test_what_the_forward_warns_of():
         step(-np.ones(2))
 
 
+def test_what_the_forward_does_not_warn_of():
+    """MILD: a slope inside the loss is silent in eager code, and so is what the user has silenced."""
+    w = parameter(0.5, -1.5)
+
+    def steep(x):
+        slope = tn.grad(lambda z: np.tanh(z * w).sum())(x)
+        return np.square(slope).sum() + (x * w).sum()
+
+    def silenced(x):
+        with np.errstate(all="ignore"):
+            root = np.where(x > 0, np.sqrt(x), 0)
+        return (root * w).sum()
+
+    for loss, scale in ((steep, 1e4), (silenced, -1.0)):  # warnings are errors here
+        step = compile(loss)
+        x = scale * np.array([1.0, -2.0])
+        check(loss, step, x, parameters=[w])
+        check(loss, step, 3 * x, parameters=[w])
+        namespace = {}
+        exec(step.source, namespace)  # noqa: S102
+        value, (slope,) = namespace["step"](x, w.data)
+        w.zero_grad()
+        np.testing.assert_array_equal(value, step(x).data)
+        np.testing.assert_array_equal(slope, w.grad)
+
+    def warns(x):
+        return np.sqrt(x * w).sum() + steep(x)
+
+    step = compile(warns)
+    check(warns, step, np.array([1.0, -2.0]), parameters=[w])
+    with pytest.warns(RuntimeWarning, match="invalid value"):
+        step(np.array([1.0, 2.0]))
+
+
+def test_gradients_inside_the_loss_that_share_memory():
+    """LOUD: which gradients are copied apart hung on where Python put its objects."""
+    net = tn.nn.Sequential(tn.nn.Linear(3, 4), np.tanh, tn.nn.Linear(4, 2))
+    parameters = list(net.parameters())
+
+    def loss(x):
+        first = np.square(net(x)).mean() + parameters[1].sum() + parameters[3].sum()
+        slopes = tn.gradients(first, parameters, create_graph=True)
+        return first + 0.1 * sum((g * g).sum() for g in slopes)
+
+    for _ in range(5):
+        check(loss, compile(loss), np.random.default_rng(0).standard_normal((5, 3)), parameters=parameters)
+
+
+def test_a_generator_passed_by_its_name():
+    """LOUD: random_like(x, rng=rng) could not be compiled."""
+    w, rng = parameter(1.0, 2.0), np.random.default_rng(0)
+
+    def loss(x):
+        return (F.random_like(x, rng=rng) * w).sum()
+
+    step, state = compile(loss), rng.bit_generator.state
+    values = [step(np.ones(2)).item() for _ in range(3)]
+    rng.bit_generator.state = state
+    assert values == [loss(np.ones(2)).item() for _ in range(3)]
+
+
+def test_an_array_made_inside_that_is_indexed_by_an_input():
+    """LOUD: np.eye(n)[labels]; the message says what to write."""
+    w, labels = parameter(1.0, 2.0, 3.0), np.array([0, 2])
+    refused(lambda y: (np.eye(3)[y] * w).sum(), labels, match=r"tn\.Tensor\(table\)\[t\]")
+
+    def loss(y):
+        return (tn.Tensor(np.eye(3))[y] * w).sum() + ((y[:, None] == np.arange(3)) * w).sum()
+
+    step = compile(loss)
+    check(loss, step, labels, parameters=[w])
+    check(loss, step, np.array([1, 1]), parameters=[w])
+
+
 # Calls
 
 

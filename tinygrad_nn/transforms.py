@@ -215,7 +215,7 @@ def _apart(found: dict[Any, Any], upstream: Tensor) -> dict[Any, Any]:
 
 def _owner(g: Any) -> Any:
     """The array that holds the entries of a Tensor, or of an array."""
-    array = g.data if isinstance(g, Tensor) else g
+    array = g._array if isinstance(g, Tensor) else g  # not g.data, which is a new Tensor where everything is recorded
     while getattr(array, "base", None) is not None:
         array = array.base
     return array

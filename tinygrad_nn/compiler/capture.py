@@ -45,20 +45,25 @@ class Watch(Tape):
                 "backward() inside the function to compile: leave it, zero_grad() and the optimizer's step outside; "
                 "the program runs the backward pass itself"
             )
+        hint = ""
+        if how == "np.asarray()":
+            hint = "; for table[t] write tn.Tensor(table)[t]; one-hot rows are t[:, None] == np.arange(n)"
         raise GraphError(
             f"{how} of a Tensor inside the function to compile: it branches on values, computes with them outside of "
             f"what is recorded, or overwrites them, and a program would freeze what came out. Choose with np.where, "
-            f"stay with Tensors, or return the value beside the loss"
+            f"stay with Tensors, or return the value beside the loss{hint}"
         )
 
     def __init__(self) -> None:
         super().__init__()
         self._results: dict[Any, Any] = {}
+        self.quiet: list[bool] = []  # whether the calls were made where NumPy does not warn
         self.slopes: list[tuple[Any, Any]] = []  # a result, and the gradient with respect to it
 
     def add(self, row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, node: Node | None) -> None:
         """Take note of one call, and by its node of what it gave."""
         super().add(row, args, kwargs, result, node)
+        self.quiet.append(set(np.geterr().values()) == {"ignore"})
         if node is not None and isinstance(result, np.ndarray):
             self._results[node] = result
 
@@ -110,6 +115,7 @@ class Trace:
             self._origin[key] = Ref("tensor" if isinstance(original, Tensor) else "array", id(original))
         self._stand_ins = stand_ins
         self.constants: list[Any] = []
+        warns = set(np.geterr().values()) != {"ignore"}
         tape = Watch()  # whose calls keep every array until the end, so that no id is used twice
         with recording(tape):
             result = run()
@@ -121,6 +127,8 @@ class Trace:
         # is a NaN): runs that differ in this link the same calls in other ways, and cannot be compared
         self.returned = [(call.row, any(a is call.result for a in call.args)) for call in tape.calls]
         self.calls = [self._linked(call, number) for number, call in enumerate(tape.calls)]
+        # the walk back is quiet as a whole
+        self.quiet = [warns and quiet and k < self.forward_calls for k, quiet in enumerate(tape.quiet)]
         self.outputs = [self._output(item) for item in found]
         self.written = [self._ref(t._array) for t in rebound]
         # a leaf that the run made itself belongs to nobody outside; one that comes again in another run does
@@ -341,7 +349,7 @@ def link(trace: Trace, copies: dict[int, tuple[Any, Any, str]], input_names: lis
         if row.function is elementwise.stop_gradient:
             continue
         backward = number >= trace.forward_calls
-        made, instead = lower(row, args, kwargs, outs, view=view, backward=backward)
+        made, instead = lower(row, args, kwargs, outs, view=view, backward=backward, quiet=trace.quiet[number])
         ops.extend(made)
         if instead is not None:
             values[live[0]] = instead

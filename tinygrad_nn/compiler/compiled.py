@@ -182,8 +182,8 @@ class Compiled:
             changed = next((", ".join(names) for e in self._entries[1:] if (names := e.changed())), "")
             warnings.warn(
                 f"{getattr(self.function, '__name__', 'the function')} was recorded {_WARN_AFTER} times for arguments "
-                f"of one form, since {changed or 'a number that it is passed'} changes from call to call: make that a "
-                f"Tensor or an array, which is read anew at each call",
+                f"of one form, since {changed or 'a number or an object that it is passed'} changes from call to call: "
+                f"make that a Tensor, an array, or a tuple, list or dict of them, which are read anew at each call",
                 stacklevel=4,
             )
 

@@ -58,7 +58,7 @@ def _flattened(op: Op, makers: dict[Value, Op], uses: dict[Value, int]) -> list[
     squared = maker.args[0] if maker.function is np.square and uses[x] == 1 else None
     source = squared if squared is not None and _is_laid_out(squared, makers) else x
     flat = source if len(source.shape) == 1 else Value("computed", (source.size,), source.dtype)
-    view = Op("view", np.reshape, (source, (source.size,)), {}, (flat,), backward=op.backward)
+    view = Op("view", np.reshape, (source, (source.size,)), {}, (flat,), backward=op.backward, quiet=op.quiet)
     other = flat if source is squared else constant(np.ones(x.size, x.dtype), "ones")
     op.kind, op.function, op.args, op.kwargs = "dot", np.dot, (other, flat), {}
     return [view] if flat is not source else []

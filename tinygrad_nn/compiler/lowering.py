@@ -17,7 +17,14 @@ Lowering = Callable[[Emit, tuple[Any, ...], dict[str, Any], Value], "Value | Non
 
 
 def lower(
-    row: Row, args: tuple[Any, ...], kwargs: dict[str, Any], results: tuple[Value, ...], *, view: bool, backward: bool
+    row: Row,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    results: tuple[Value, ...],
+    *,
+    view: bool,
+    backward: bool,
+    quiet: bool = False,
 ) -> tuple[list[Op], Value | None]:
     """The operations that one recorded call becomes, and the value that takes its result's place, if another.
 
@@ -28,7 +35,7 @@ def lower(
     def emit(kind: str, function: Any, *operands: Any, shape: Any = None, dtype: Any = None, **options: Any) -> Value:
         like = results[0]
         out = Value("computed", like.shape if shape is None else shape, dtype or like.dtype)
-        ops.append(Op(kind, function, operands, options, (out,), backward=backward))
+        ops.append(Op(kind, function, operands, options, (out,), backward=backward, quiet=quiet))
         return out
 
     special = _LOWERINGS.get(row.function)
@@ -45,7 +52,7 @@ def lower(
         kind = "view"
     elif isinstance(kernel, np.ufunc) and kernel.nout == 1 and kernel.signature is None and not kwargs:
         kind = "ufunc"
-    ops.append(Op(kind, kernel, args, kwargs, results, backward=backward))
+    ops.append(Op(kind, kernel, args, kwargs, results, backward=backward, quiet=quiet))
     return ops, None
 
 
@@ -168,8 +175,8 @@ def _clip(emit: Emit, args: tuple[Any, ...], kwargs: dict[str, Any], result: Val
     return x if high is None else emit("ufunc", np.minimum, x, high)
 
 
-def _draw(emit: Emit, args: tuple[Any, ...], _kwargs: dict[str, Any], result: Value) -> Value | None:
-    _, rng = args
+def _draw(emit: Emit, args: tuple[Any, ...], kwargs: dict[str, Any], result: Value) -> Value | None:
+    rng = args[1] if len(args) > 1 else kwargs["rng"]
     fits = result.dtype in (np.float32, np.float64) and isinstance(rng, np.random.Generator)
     return emit("draw", random.random_like, rng) if fits else None
 

@@ -56,9 +56,10 @@ class Op:
     args, kwargs : values and Python objects, also inside tuples and lists
     outputs : the values that it computes, one but for functions with several results
     backward : whether it belongs to the walk back
+    quiet : whether it was recorded where floating-point warnings were off, in a gradient inside the loss for instance
     """
 
-    __slots__ = ("args", "backward", "function", "kind", "kwargs", "outputs")
+    __slots__ = ("args", "backward", "function", "kind", "kwargs", "outputs", "quiet")
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Op:
         outputs: tuple[Value, ...],
         *,
         backward: bool = False,
+        quiet: bool = False,
     ) -> None:
         self.kind = kind
         self.function = function
@@ -76,6 +78,7 @@ class Op:
         self.kwargs = kwargs
         self.outputs = outputs
         self.backward = backward
+        self.quiet = quiet
 
     @property
     def output(self) -> Value:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,15 @@ class Source:
         self._helpers: dict[str, str] = {}
         self._locals: list[set[Value]] = [set(), set()]  # made in a call of forward, of backward
         self._bodies: list[list[str]] = [[], []]
+        self._quiet: list[list[bool]] = [[], []]  # of each line, whether it gives no floating-point warnings
         self._read: list[dict[Value, None]] = [{}, {}]
         self._uses = program.uses()
         self.given: dict[str, Any] = {}
         self._name_arguments()
         for op in program.ops:
             self._write(op)
+            part = int(op.backward)
+            self._quiet[part] += [op.quiet] * (len(self._bodies[part]) - len(self._quiet[part]))
         results = [self._result(value) for value in program.outputs]
         crossing = [v for v in self._locals[0] & self._read[1].keys() if v not in self.arguments]
         self._crossing = sorted(crossing, key=lambda v: self._names[v])
@@ -266,14 +270,21 @@ class Source:
         crossing = [self._names[v] for v in self._crossing]
         gradients = [self._of(v, 1) for v in self._program.gradients]
         lines = ["# Buffers, allocated once", *self._head, ""]
-        lines += [_signature("forward", names), *(f"    {line}" for line in self._bodies[0])]
+        lines += [_signature("forward", names), *(f"    {line}" for line in self._lines(0))]
         lines += [f"    return {_tuple([*self._results, *crossing])}"]
         if gradients:
-            lines += ["", _signature("backward", [*names, *crossing]), *(f"    {line}" for line in self._bodies[1])]
+            lines += ["", _signature("backward", [*names, *crossing]), *(f"    {line}" for line in self._lines(1))]
             lines += [f"    return {_tuple(gradients)}"]
         lines += ["", f"return forward, {'backward' if gradients else 'None'}"]
         body = "\n".join(f"    {line}".rstrip() for line in lines)
         return "\n".join([_signature("program", list(self.given)), body])
+
+    def _lines(self, part: int) -> Iterator[str]:
+        """The lines of forward or backward, those without warnings in blocks."""
+        for quiet, lines in itertools.groupby(zip(self._quiet[part], self._bodies[part], strict=True), lambda x: x[0]):
+            if quiet:
+                yield 'with np.errstate(all="ignore"):'
+            yield from (f"    {line}" if quiet else line for _, line in lines)
 
     def text_of_program(self) -> str:
         """The source of ``program`` and its helpers, without ``step``; it has to be run where `ERRORS` are."""
