@@ -10,7 +10,7 @@ import pytest
 from duck import ATTRIBUTES, METHODS, Duck
 
 import tinygrad_nn as tn
-from tinygrad_nn.errors import DetachError, DTypeError, GraphError, ShapeError, StateError
+from tinygrad_nn.errors import ArgumentError, DetachError, DTypeError, GraphError, ShapeError, StateError
 
 F = tn.functional
 PAGE = Path(tn.__file__).parent / "ARRAYS.md"
@@ -113,6 +113,44 @@ def test_the_page_lists_what_is_asked():
     names = {name.removeprefix("a.").removesuffix("()") for name in found if re.fullmatch(r"a\.\w+(\(\))?", name)}
     assert names == ATTRIBUTES | METHODS  # the duck offers no more than that
     assert len(text.splitlines()) <= 66
+
+
+@pytest.mark.parametrize("validation", [None, 0.34])
+def test_fit_and_predict_on_ducks(validation):
+    x, classes = data()
+    y = tn.data.one_hot(classes, 3)
+    found = []
+    for lift in (np.array, Duck):
+        net = network().to(lift)
+        options = {"loss": F.cross_entropy, "optimizer": tn.optim.SGD(net.parameters(), 0.1), "batch_size": 2}
+        found.append(tn.fit(net, lift(x), lift(y), epochs=2, validation=validation, **options)["loss"])
+        found[-1] += [tn.predict(net, lift(x))]
+    assert type(found[1].pop()) is Duck
+    np.testing.assert_allclose(found[1], found[0][:-1])
+
+
+def test_a_conversion_that_is_none_is_refused():
+    class Bare:
+        __array_function__ = __array_ufunc__ = None
+        dtype, shape, ndim, size = np.dtype(float), (2,), 1, 2
+
+    with pytest.raises(TypeError, match="it has no __array__"):
+        tn.checks.fetched(Bare())
+
+
+def test_what_is_checked_is_checked_on_ducks():
+    scores = tn.Tensor(Duck(np.zeros((2, 3))), requires_grad=True)
+    with pytest.raises(ArgumentError, match="lie from 0 to 2, got 0 to 3"):
+        F.cross_entropy(scores, Duck(np.array([0, 3])))
+    rows = Duck(np.array([[0.0, 1.0, 0.5], [0.25, 1.0, 0.0]]))
+    np.testing.assert_allclose(F.binary_cross_entropy_with_logits(scores, rows).item(), np.log(2))
+    with pytest.raises(ArgumentError, match="from 0 to 1, got -1 to 2"):
+        F.binary_cross_entropy_with_logits(scores, Duck(np.array([[-1.0, 2, 0]] * 2)))
+    np.sum(scores * 3.0).backward()
+    np.testing.assert_allclose(tn.optim.clip_grad_norm([scores], 1.0), 3 * np.sqrt(6))
+    w = tn.Tensor(Duck(np.array([1.0, 0.0])), requires_grad=True)
+    with tn.detect_anomaly(), pytest.raises(tn.errors.AnomalyError, match=r"derivative of np\.sqrt made nan or inf"):
+        np.sqrt(w).sum().backward()
 
 
 def test_transforms_give_ducks_for_ducks():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn import places
-from tinygrad_nn.checks import fetched, flag
+from tinygrad_nn.checks import fetched, flag, item_of
 from tinygrad_nn.derivatives import Row
 from tinygrad_nn.engine import Leaf, Node, Tape, current_recording, recording
 from tinygrad_nn.errors import AnomalyError, GraphError
@@ -180,7 +180,7 @@ def _unfinite(a: Any) -> bool:
     if isinstance(a, (tuple, list)):
         return any(_unfinite(part) for part in a)
     if hasattr(a, "__array_function__") or isinstance(a, np.generic):
-        return a.dtype.kind in "fc" and not np.all(np.isfinite(a))
+        return a.dtype.kind in "fc" and not item_of(np.all(np.isfinite(a)))
     return isinstance(a, (float, complex)) and not np.isfinite(a)
 
 
@@ -219,7 +219,10 @@ def _backward_message(node: Node, k: int, g: Any, part: Any, total: Any, line: s
 
 def _kind(a: Any) -> str:
     """Say what is not finite in a number, an array or a tuple: nan, inf or -inf."""
-    values = np.concatenate([np.ravel(fetched(part)) for part in (a if isinstance(a, tuple) else (a,))])
+    try:
+        values = np.concatenate([np.ravel(fetched(part)) for part in (a if isinstance(a, tuple) else (a,))])
+    except TypeError:  # of an array that does not convert
+        return "nan or inf"
     return str(values[~np.isfinite(values)][0])
 
 
@@ -237,8 +240,11 @@ def _range(a: Any) -> str:
         return "; ".join(_range(part) for part in a)
     if not (hasattr(a, "__array_function__") or isinstance(a, np.generic)):
         return repr(a)
-    a = fetched(a)
     head = f"{a.shape} {a.dtype}"
+    try:
+        a = fetched(a)
+    except TypeError:
+        return head
     finite = np.isfinite(a)
     if a.dtype.kind != "c" and finite.any():
         values = np.asarray(a)[finite]

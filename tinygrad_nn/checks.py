@@ -20,6 +20,7 @@ __all__ = [
     "fetched",
     "flag",
     "function_of",
+    "item_of",
     "kernel_error",
     "known",
     "listed",
@@ -238,11 +239,19 @@ class _InMemory:
 def fetched(array: Any) -> Any:
     """Return another library's array as one of NumPy's: by its own conversion, or, from a device, by DLPack."""
     try:
-        return np.asarray(array)
-    except TypeError:
+        found = np.asarray(array)
+    except TypeError as error:
         if not hasattr(array, "__dlpack__"):
-            raise
+            raise DTypeError(f"a {type(array).__name__} does not convert to an array of NumPy's ({error})") from None
         return np.from_dlpack(_InMemory(array))
+    if found.dtype.kind == "O" and getattr(array, "dtype", found.dtype) != found.dtype:
+        raise DTypeError(f"a {type(array).__name__} does not convert to an array of NumPy's: it has no __array__")
+    return found
+
+
+def item_of(array: Any) -> Any:
+    """Return the one entry of an array of any library as a Python number: its own truth may say nothing."""
+    return array.item() if hasattr(array, "item") else fetched(array).item()
 
 
 def kernel_error(function: str, args: tuple[Any, ...], error: Exception) -> Exception:

@@ -219,7 +219,7 @@ class batches:  # noqa: N801 - reads as range and zip do, which are classes too
         shapes = ", ".join(str(array.shape) for array in self._arrays)
         if not arrays or any(array.ndim == 0 for array in self._arrays):
             raise ShapeError(f"batches needs arrays with an axis of samples, got shapes {shapes or '(none)'}")
-        lengths = {len(array) for array in self._arrays}
+        lengths: set[int] = {array.shape[0] for array in self._arrays}
         if len(lengths) > 1 or lengths == {0}:
             raise ShapeError(f"arrays of shapes {shapes} must have the same first axis, of 1 sample or more")
         self._size, self._samples = whole("batch_size", batch_size), lengths.pop()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.checks import known
+from tinygrad_nn.checks import item_of, known
 from tinygrad_nn.derivatives.table import numpy_row, own, unbroadcast
 from tinygrad_nn.errors import ArgumentError
 
@@ -269,8 +269,8 @@ alias: Callable[..., Any] = own(lambda x: x, lambda g, _y, _x: g, name="alias", 
 def _bounded(x: Any, low: float, high: float, what: str) -> Any:
     """Return `x` as it is, if no entry lies outside [low, high]; what a program has to check at each call."""
     real = known(what, x).real if x.dtype.kind == "c" else known(what, x)
-    if np.any(real < low) or np.any(real > high):
-        raise ArgumentError(f"{what} from {low} to {high}, got {real.min():.6g} to {real.max():.6g}")
+    if item_of(np.any(real < low)) or item_of(np.any(real > high)):
+        raise ArgumentError(f"{what} from {low} to {high}, got {item_of(real.min()):.6g} to {item_of(real.max()):.6g}")
     return x
 
 

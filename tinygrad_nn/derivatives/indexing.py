@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from tinygrad_nn.checks import known
+from tinygrad_nn.checks import item_of, known
 from tinygrad_nn.derivatives.table import composition, numpy_row, own, plain
 from tinygrad_nn.errors import ArgumentError, ShapeError
 
@@ -55,8 +55,10 @@ scatter: Callable[..., Any] = own(_scatter, lambda g, _y, _g, index, shape: geti
 
 def _within(index: Any, length: int, what: str) -> Any:
     """Return `index` as it is, if every entry lies in [0, length); what a program has to check at each call."""
-    if known(what, index).size and not (index.min() >= 0 and index.max() < length):
-        raise ArgumentError(f"{what} lie from 0 to {length - 1}, got {index.min()} to {index.max()}")
+    if known(what, index).size:
+        low, high = item_of(index.min()), item_of(index.max())
+        if not (low >= 0 and high < length):
+            raise ArgumentError(f"{what} lie from 0 to {length - 1}, got {low} to {high}")
     return index
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.checks import flag, number
+from tinygrad_nn.checks import flag, item_of, number
 from tinygrad_nn.errors import ArgumentError, DTypeError
 from tinygrad_nn.tensor import Tensor
 
@@ -57,11 +57,11 @@ def clip_grad_norm(
     norm_type = math.inf if infinite else number("norm_type", norm_type, above=0)
     gradients = _gradients(parameters)
     # divided by the largest entry first: the powers neither overflow nor vanish
-    tops = [float(np.max(np.abs(g))) for g in gradients if g.size]
+    tops = [item_of(np.max(np.abs(g))) for g in gradients if g.size]
     largest = float(np.max(tops, initial=0))  # NaN if there is one
     norm = largest
     if 0 < largest < math.inf and norm_type != math.inf:
-        powers = (float(np.sum(np.power(np.abs(g) / largest, norm_type), dtype=np.float64)) for g in gradients)
+        powers = (item_of(np.sum(np.power(np.abs(g) / largest, norm_type), dtype=np.float64)) for g in gradients)
         norm = largest * sum(powers) ** (1 / norm_type)
     if flag("error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
         raise ArgumentError(

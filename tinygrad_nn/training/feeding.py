@@ -97,6 +97,11 @@ def _several(values: Any, name: str) -> tuple[Any, ...]:
     return tuple(_plain(part, name) for part in parts)
 
 
+def _length(values: Any) -> int:
+    """How many samples there are, in an array or a list."""
+    return int(values.shape[0]) if hasattr(values, "shape") else len(values)
+
+
 def from_arrays(inputs: Any, targets: Any, batch_size: int | None, rng: Generator | None = None) -> Source:
     """Make batches of arrays; a tuple of arrays is several inputs, or several targets."""
     arrays = _several(inputs, "inputs")
@@ -106,13 +111,13 @@ def from_arrays(inputs: Any, targets: Any, batch_size: int | None, rng: Generato
         arrays += _several(targets, "targets")
     batch_size = BATCH_SIZE if batch_size is None else batch_size
     loader = batches(*arrays, batch_size=batch_size, rng=rng)
-    text = f"{len(arrays[0])} samples by {batch_size}, {'in order' if rng is None else 'shuffled'}"
+    text = f"{_length(arrays[0])} samples by {batch_size}, {'in order' if rng is None else 'shuffled'}"
 
     def epoch(_number: int) -> Iterator[Batch]:
         for found in loader:
             parts = found if isinstance(found, tuple) else (found,)
             given, rest = parts[:count], parts[count:]
-            yield Batch(given, rest if isinstance(targets, tuple) else rest[0] if paired else None, len(parts[0]))
+            yield Batch(given, rest if isinstance(targets, tuple) else rest[0] if paired else None, parts[0].shape[0])
 
     return Source(epoch, len(loader), text, fixed=True)
 

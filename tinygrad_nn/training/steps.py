@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_nn.checks import fetched, listed
+from tinygrad_nn.checks import item_of, listed
 from tinygrad_nn.compiler import Compiled, compile  # noqa: A004 - its name
 from tinygrad_nn.compiler.snapshot import Snapshot
 from tinygrad_nn.compiler.world import World
@@ -190,8 +190,8 @@ def number(name: str, value: Any) -> float:
     """Return a metric's result as a Python number."""
     if isinstance(value, Tensor):
         value = value.numpy()
-    if hasattr(value, "__array_function__"):
-        value = fetched(value)
+    if hasattr(value, "__array_function__") and value.size == 1:
+        value = item_of(value)
     if isinstance(value, (int, float, np.ndarray, np.generic)) and np.size(value) == 1 and np.isrealobj(value):
         return float(np.asarray(value).item())
     what = f"an array of shape {np.shape(value)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
