@@ -316,6 +316,67 @@ def test_empty_arrays_have_gradients_of_their_shape() -> None:
     assert [c.kind for c in report.causes] == ["shape"]
 
 
+# Functions of other libraries, through arrays
+
+
+def only_float64(fn):
+    """As kernels of other libraries are: neither complex numbers nor long double."""
+
+    def kernel(x):
+        if x.dtype != np.float64:
+            raise TypeError("float64 only")
+        return fn(x)
+
+    return kernel
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def softmax_rule(x):
+    y = softmax(x)
+    return y, lambda g: (y * (g - (g * y).sum(axis=1, keepdims=True)),)
+
+
+def normalized(x):
+    return (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5)
+
+
+def normalized_rule(x):
+    h, s = normalized(x), np.sqrt(x.var(axis=0) + 1e-5)
+    return h, lambda g: ((g - g.mean(axis=0) - h * (g * h).mean(axis=0)) / s,)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("fn", "rule"), [(softmax, softmax_rule), (normalized, normalized_rule)])
+def test_smooth_functions_that_shifts_leave_alone_have_no_kinks(fn, rule, seed) -> None:
+    x = normal(5, 3, seed=seed)
+    report = gradient_report(only_float64(fn), x, rule=lambda x: (fn(x), rule(x)[1]), seed=seed)
+    assert [r.verdict for r in report.results] == ["ok"]
+
+
+@pytest.mark.parametrize("far", [0.0, 1.0, 1e6, 1e12])
+def test_kinks_beside_large_outputs_stay_kinks(far) -> None:
+    fn = only_float64(lambda x: np.maximum(x, 0) + far)
+    report = gradient_report(fn, np.array([-1.0, 0.0, 1.0, 2.0]), rule=lambda x: (fn(x), lambda g: (g * (x > 0),)))
+    assert [r.verdict for r in report.results] == ["KINK"]
+
+
+def test_a_backward_that_takes_no_reversed_view_is_said_to() -> None:
+    def rule(x):
+        def pullback(g):
+            if min(g.strides) < 0:
+                raise ValueError("negative strides")
+            return (g * np.cos(x),)
+
+        return np.sin(x), pullback
+
+    report = check_gradients(np.sin, X, rule=rule)
+    assert report.notes == ["a backward with the upstream gradient as a reversed view raises ValueError"]
+
+
 # Second derivatives and comparisons
 
 

@@ -173,12 +173,12 @@ class Probe:
                 self.notes.append(f"the gradient of {name} shares memory with {held_by[0]}: never write into either")
             held.append((f"the gradient of {name}", g))
 
-    def _again(self, vs: Arrays) -> Arrays | None:
-        """Another backward of the first forward; None where the pass may run once only."""
+    def _again(self, vs: Arrays, what: str = "a second backward") -> Arrays | None:
+        """Another backward of the first forward; None where the pass may run once only, or takes no such array."""
         try:
             return copies(self.back(vs))
         except Exception as error:  # noqa: BLE001 - refusing a second backward is allowed, and said
-            text = f"a second backward raises {type(error).__name__}"
+            text = f"{what} raises {type(error).__name__}"
             if text not in self.notes:
                 self.notes.append(text)
             return None
@@ -253,7 +253,8 @@ class Probe:
                     vs[k] = values
                     plain = self._again(vs) or plain
                 vs[k] = array
-                self._equal(functools.partial(self._again, vs), plain, f"the upstream gradient as {name}")
+                what = f"the upstream gradient as {name}"
+                self._equal(functools.partial(self._again, vs, f"a backward with {what}"), plain, what)
         inputs = [np.asarray(p, order="F") if isinstance(p, np.ndarray) else p for p in self.problem.points]
         if any(isinstance(p, np.ndarray) and p.ndim >= 2 for p in inputs):
             vs = [np.array(v) for v in self.vs]
