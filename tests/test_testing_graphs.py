@@ -131,3 +131,13 @@ def test_what_no_gradient_reaches_is_told() -> None:
         "x < 0 of node 5 (relu",
     ]
     assert gradient_report(lambda x: np.tanh(x) * 2, np.ones(3)).coverage == []
+
+
+def test_the_numbers_of_a_wrong_rule_are_those_of_the_given_point() -> None:
+    report = gradient_report(
+        lambda x: np.abs(x) ** 3, np.array([2.0, 0.0]), rule=lambda x: (abs(x) ** 3, lambda g: (g,))
+    )
+    (result,) = report.results
+    assert result.verdict == "WRONG"
+    analytic, numeric = result.pair
+    assert numeric == pytest.approx(analytic * {(0,): 12, (1,): 0}[result.index], rel=1e-9, abs=1e-9)

@@ -188,11 +188,11 @@ class Checker:
             nodes = locate.judged(tape, self._verdict_of)
             wrong = [(k, r) for k, r in zip(self.problem.active, results, strict=True) if r.verdict == WRONG]
             doubtful = [(k, r) for k, r in wrong if nodes.wrong is None and k not in at and np.isfinite(r.error)]
-            here = [r for k, r in doubtful if self.judge.right_next_door(k)]
             if not tape.reached:  # a rule by hand: only what it does at kinks that the function itself has
                 told = {c.input for c in self.report.causes if c.kind == "ties"}
-                here = [r for r in here if r.name not in told]
-                here = here if here and self._has_kinks() else []
+                doubtful = [(k, r) for k, r in doubtful if r.name not in told]
+                doubtful = doubtful if doubtful and self._has_kinks() else []
+            here = [r for k, r in doubtful if self.judge.next_door(k)[0]]
         for result in here if nodes.every else []:
             result.verdict, result.note = KINK, "right next door, and where kinks meet any mixture may come out"
             self.report.causes = [c for c in self.report.causes if c.input != result.name or c.kind != "ties"]
@@ -209,11 +209,14 @@ class Checker:
 
     def _has_kinks(self) -> bool:
         """Whether the function, run on Tensors where that is possible, has kinks or ties at the point."""
+        if self.problem.by_framework is None:
+            return False
         try:
-            problem = self.problem.by_framework() if self.problem.by_framework is not None else None
-            return problem is not None and locate.judged(locate.recorded(problem, self.vs), self._verdict_of).kinks
+            tape = locate.recorded(self.problem.by_framework(), self.vs)
         except Exception:  # noqa: BLE001 - made for arrays only
             return False
+        tape.calls = [c for c in tape.calls if c.row.selects or c.row.name in locate.COMPARISONS]
+        return locate.judged(tape, self._verdict_of).kinks
 
     def _verdict_of(self, node: Problem) -> str:
         """The worst verdict on the rule of one recorded call at its recorded arguments."""

@@ -350,8 +350,10 @@ class Judge:
         """At a kink, the gradient next door must be right, and the one here a mixture of those around."""
         result.verdict = KINK
         result.note = "a kink or tie: left and right slope differ"
-        if self.right_next_door(k) is False:
+        _, elsewhere = self.next_door(k)
+        if elsewhere is not None:
             result.verdict, result.note = WRONG, ""
+            self.at[k] = elsewhere
             return
         if self._pieces is None:
             self._beside = list(around(self.problem, self.rng, PIECES))
@@ -394,11 +396,11 @@ class Judge:
             )
         )
 
-    def right_next_door(self, k: int) -> bool | None:
-        """Whether the gradient of an input is right around this point; None where no point there is smooth."""
+    def next_door(self, k: int) -> tuple[bool, tuple[Oracle, Arrays] | None]:
+        """Whether the gradient of an input is right at smooth points around this one, and where it is not."""
         if self._nearby is None:
             self._nearby = neighbours(self.problem, self.problem.points, self.vs, self.rng)
-        decided = None
+        right = False
         for near in self._nearby:
             gradients = self.problem.gradients(near.points, self.vs)
             x, g = near.points[k], gradients[k]
@@ -408,11 +410,10 @@ class Judge:
             found = self.misses(near, k, there, True, [direction(x, self.rng)])
             if found[0].slope.kink:
                 continue
-            decided = True
             if found[0].failed and not self.excused(near, k, found):
-                self.at[k] = near, gradients
-                return False
-        return decided
+                return False, (near, gradients)
+            right = True
+        return right, None
 
     def _shared(self, relative: float) -> bool:
         """Whether what ties of several inputs share adds up: all of them are moved together."""

@@ -17,7 +17,17 @@ from tinygrad_nn.testing.oracles import quiet
 from tinygrad_nn.testing.problem import Arrays, Problem, framework_problem
 from tinygrad_nn.testing.report import KINK, WRONG
 
-__all__ = ["LinesTape", "Nodes", "assigned_lines", "coverage", "judged", "recorded", "source_of", "where"]
+__all__ = [
+    "COMPARISONS",
+    "LinesTape",
+    "Nodes",
+    "assigned_lines",
+    "coverage",
+    "judged",
+    "recorded",
+    "source_of",
+    "where",
+]
 
 BRANCHES = {"relu", "np.absolute", "np.where", "np.maximum", "np.minimum", "np.fmax", "np.fmin", "np.clip"}
 COMPARISONS = {"np.greater", "np.greater_equal", "np.less", "np.less_equal"}
