@@ -448,6 +448,8 @@ def test_reports_travel() -> None:
     report = gradient_report(product, X, X + 1, rule=half, seed=7)
     error, other = pickle.loads(pickle.dumps((GradientError(report), report)))  # noqa: S301 - its own bytes
     assert str(error) == str(report)
+    assert other == report
+    assert len(repr(other)) < 2000
     assert other.to_dict() == copy.deepcopy(report).to_dict() == report.to_dict()
 
 

@@ -152,7 +152,7 @@ class Report:
     evaluations: int = 0
     tolerance: float = 0.0
     repro: str = ""
-    inputs: tuple[Any, ...] = ()
+    inputs: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def ok(self) -> bool:
