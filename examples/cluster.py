@@ -2,8 +2,13 @@
 
 The images lie in chunks in the memory of the workers, the parameters here.  A batch is several chunks: each worker
 computes the loss and the gradients of its own, the sums come back, and the optimizer takes its step.  The code of the
-training is that of one process; only the arrays differ.  The table shows what that costs and gains: a set that fits
-into memory, and so small a network, are quicker without a cluster.  Needs Dask: pip install "tinygrad-nn[dask]".
+training is that of one process; only the arrays differ.  The table shows what that costs and gains.
+
+A step is some hundred tasks of Dask's: they cost 60 ms of processor time before anything is computed, and are sent
+around besides.  The network of the notebook needs a millisecond, so that it is hundreds of times slower here, with two
+workers as with one.  A cluster is for data that fit into no one memory, and for batches that take seconds to compute:
+``--data DIR --width 1024`` has such ones.  On one machine more threads of BLAS give the same for nothing.
+Needs Dask: pip install "tinygrad-nn[dask]".
 """
 
 from __future__ import annotations
