@@ -1450,3 +1450,75 @@ def test_the_arrays_of_a_recording():
         assert all(seen.get()() is None for _ in range(seen.qsize()))
     finally:
         gc.enable()
+
+
+def test_the_order_of_a_dict():
+    """SILENT: a loop over a dict, or over keywords, takes them in their order."""
+    w, x, y = parameter(1.0, 2.0), np.array([1.0, -1.0]), np.array([3.0, 0.5])
+
+    def loss(parts=None, **others):
+        return sum((k + 1) * (w * part).sum() for k, part in enumerate((parts or others).values()))
+
+    step = compile(loss)
+    for parts in ({"a": x, "b": y}, {"b": y, "a": x}, {"a": x, "b": y}):
+        check(loss, step, parts, parameters=[w])
+        w.zero_grad()
+        np.testing.assert_array_equal(step(**parts).data, loss(**parts).data)
+    assert step.recordings == 4
+
+
+FUNCTIONS = {
+    "np.vectorize": np.vectorize,
+    "np.frompyfunc": lambda function: np.frompyfunc(function, 1, 1),
+}
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_a_function_of_the_users_inside_one_of_numpys(kind):
+    """SILENT: what the inner function reads would stay."""
+    w, factors = parameter(1.0, 2.0), [2.0]
+    wrapped = FUNCTIONS[kind](lambda v: v * factors[0])
+
+    def loss(x):
+        return (x * w).sum() * float(wrapped(3.0))
+
+    step = compile(loss)
+    check(loss, step, np.ones(2), parameters=[w])
+    factors[0] = 5.0
+    check(loss, step, np.ones(2), parameters=[w])
+
+
+def test_bytes_behind_a_memoryview():
+    """SILENT: what is written to them would not be read."""
+    w, held = parameter(1.0, 2.0), bytearray(np.ones(2).tobytes())
+    seen = memoryview(held)
+
+    def loss(x):
+        return (x * w * np.frombuffer(seen)).sum()
+
+    step = compile(loss)
+    check(loss, step, np.ones(2), parameters=[w])
+    held[:8] = np.array(4.0).tobytes()
+    check(loss, step, np.ones(2), parameters=[w])
+
+
+def test_an_object_whose_getattr_raises_something_else():
+    """LOUD: a KeyError from looking for attributes that nobody named."""
+    w = parameter(1.0, 2.0)
+
+    class Options:
+        def __init__(self):
+            self.values = {"scale": 2.0}
+
+        def __getattr__(self, name):
+            return self.__dict__["values"][name]
+
+    options = Options()
+
+    def loss(x):
+        return (x * w).sum() * options.scale
+
+    step = compile(loss)
+    check(loss, step, np.ones(2), parameters=[w])
+    options.values["scale"] = 3.0
+    check(loss, step, np.ones(2), parameters=[w])

@@ -160,6 +160,8 @@ class Entry:
                 return
             kind, parts = part
             tests.append(f"type({place}) is {bind(kind)} and len({place}) == {len(parts)}")
+            if kind is dict and len(parts) > 1:  # a loop over them takes them in their order
+                tests.append(f"[*{place}] == {bind([key for key, _ in parts])}")
             for k, inner in enumerate(parts):
                 key, inner_part = inner if kind is dict else (k, inner)
                 visit(inner_part, f"{place}[{spelled(key, bind)}]")
@@ -169,6 +171,8 @@ class Entry:
             visit(part, f"args[{k}]")
         wrong_keywords = f"len(kwargs) != {len(kwargs[1])}" if kwargs[1] else "kwargs"
         lines = [f"if len(args) != {len(args[1])} or {wrong_keywords}:", f"    return {miss}"]
+        if len(kwargs[1]) > 1:
+            tests.append(f"[*kwargs] == {[key for key, _ in kwargs[1]]}")
         for key, part in kwargs[1]:
             visit(part, f"kwargs[{key!r}]")
         loads: dict[int, str] = {}

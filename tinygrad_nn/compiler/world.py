@@ -15,6 +15,7 @@ import contextvars
 import dis
 import functools
 import gc
+import inspect
 import random
 import sys
 import types
@@ -142,7 +143,13 @@ class World:
         elif isinstance(item, type):
             if not _is_foreign(item.__module__):
                 yield from self._of_class(name, item)
-        elif hasattr(item, "__wrapped__"):  # a function behind another one, compiled or cached
+        elif isinstance(item, memoryview):
+            yield name, item.obj
+        elif isinstance(item, np.vectorize):
+            yield name, item.pyfunc
+        elif isinstance(item, np.ufunc):  # of np.frompyfunc
+            yield from ((name, part) for part in gc.get_referents(item) if isinstance(part, types.FunctionType))
+        elif inspect.getattr_static(item, "__wrapped__", None) is not None:  # a function behind another one, cached
             yield name, item.__wrapped__
         if not isinstance(item, (type, types.ModuleType, types.FunctionType)):
             yield from self._of_instance(name, item)
