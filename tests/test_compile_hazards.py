@@ -1522,3 +1522,26 @@ def test_an_object_whose_getattr_raises_something_else():
     check(loss, step, np.ones(2), parameters=[w])
     options.values["scale"] = 3.0
     check(loss, step, np.ones(2), parameters=[w])
+
+
+def test_parameters_of_the_other_byte_order():
+    """MILD: gradients would be in the machine's byte order, and not in the parameter's."""
+    order = ">" if sys.byteorder == "little" else "<"
+    w = tn.Tensor(np.array([[1.0], [2.0]], f"{order}f8"), requires_grad=True)
+
+    def loss(x):
+        return np.square(x @ w).sum()
+
+    step = compile(loss)
+    for x in (np.ones((3, 2)), np.ones((3, 2), f"{order}f4")):
+        check(loss, step, x, parameters=[w])
+        w.zero_grad()
+        step(x)
+        assert w.grad.dtype == w.dtype
+        w.zero_grad()
+        assert step(x).dtype == loss(x).dtype
+    space = {}
+    exec(step.source, space)  # noqa: S102
+    value, (slope,) = space["step"](x, w.data)
+    np.testing.assert_array_equal(value, loss(x).data)
+    assert slope.dtype == w.dtype

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tinygrad_nn import errors
+from tinygrad_nn.checks import item_of
 
 __all__ = ["ERRORS", "numpy_name", "text_of"]
 
 ERRORS: dict[str, Any] = {name: getattr(errors, name) for name in errors.__all__}
 """The exceptions that kernels raise; where there is only NumPy, the built-in ones stand for them."""
+_ON_NUMPY = {item_of: "def item_of(array):\n    return array.item()"}
+"""What is shorter where every array is NumPy's, as in a program."""
 _PLACES = ("numpy", "numpy.linalg", "numpy.fft", "numpy.lib.stride_tricks")
 
 
@@ -43,6 +46,9 @@ def _collect(function: Any, found: dict[str, str]) -> bool:
     if not isinstance(function, types.FunctionType) or function.__closure__ or function.__name__ == "<lambda>":
         return False
     if function.__name__ in found:
+        return True
+    if function in _ON_NUMPY:
+        found[function.__name__] = _ON_NUMPY[function]
         return True
     try:
         text = textwrap.dedent(inspect.getsource(function))

@@ -62,6 +62,8 @@ def index_of(item: Any, text: str, parts: list[str]) -> str:
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """How a dtype of numbers is reached from ``np``."""
+    if not dtype.isnative:
+        return f'np.dtype("{dtype.str}")'
     return "np.bool_" if dtype.kind == "b" else f"np.{dtype.name}"
 
 
