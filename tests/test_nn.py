@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import pickle
 import weakref
@@ -818,3 +819,31 @@ def test_parameters_copy_their_data():
     assert nn.Parameter([1, 2], dtype=np.float32).dtype == np.float32
     with pytest.raises(DTypeError, match="real floating"):
         nn.Parameter([1, 2])
+
+
+@pytest.mark.parametrize("name", [n for n in tn.nn.init.__all__ if n != "Initializer"])
+def test_initializers_can_be_pickled(name):
+    make = getattr(tn.nn.init, name)
+    required = [p for p in inspect.signature(make).parameters.values() if p.default is p.empty]
+    initializer = make(*(0.5 * (k + 1) for k in range(len(required))))
+    again = pickle.loads(pickle.dumps(initializer))  # noqa: S301 - its own bytes
+    one, other = (f(np.random.default_rng(0), (3, 2), np.float32) for f in (initializer, again))
+    np.testing.assert_array_equal(one, other, strict=True)
+
+
+def test_a_wrong_number_of_inputs_says_what_the_forward_takes():
+    x = np.ones((4, 3))
+    for module in (tn.nn.Linear(3, 2), tn.nn.Sequential(tn.nn.Linear(3, 2))):
+        with pytest.raises(DTypeError, match=r"is called as its forward\(x\): too many positional arguments"):
+            module(x, x)
+        with pytest.raises(DTypeError, match=r"is called as its forward.*missing a required argument: 'x'"):
+            module()
+    with pytest.raises(DTypeError, match=r"MSELoss is called as its forward.*missing a required argument: 'target'"):
+        tn.nn.MSELoss()(x)
+
+    class Broken(tn.nn.Module):
+        def forward(self, x):
+            return x + len(3)
+
+    with pytest.raises(TypeError, match=r"object of type 'int' has no len"):  # its own error
+        tn.nn.Sequential(Broken())(x)

@@ -421,7 +421,9 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
         (trained(Adam, [(2,)]).state_dict(), "parameter groups"),
         (trained(Adam, [(3,), (2,)]).state_dict(), r"m of parameter 0 has shape \(3,\).*, the parameter \(2,\)"),
         (changed(good, "state", 1, "v", to=np.zeros(3, np.float32)), "dtype float32, the parameter .* and float64"),
-        (trained(SGD, [(2,), (3,)], momentum=0.9).state_dict(), "options"),
+        (trained(SGD, [(2,), (3,)], momentum=0.9).state_dict(), "the state is of SGD, this is Adam"),
+        ({**trained(SGD, [(2,), (3,)]).state_dict(), "optimizer": "Adam"}, "options"),
+        (trained(AdamW, [(2,), (3,)]).state_dict(), "the state is of AdamW, this is Adam"),
         (changed(good, "state", 2, to=good["state"][1]), "parameter 2"),
         (changed(good, "state", "0", to=good["state"][1]), "parameter '0'"),
         (changed(good, "param_groups", 0, "params", to=[1, 0]), "parameter groups"),
@@ -437,6 +439,8 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
         adam.load_state_dict(changed(good, "param_groups", 0, "lr", to=-1.0))
     assert (repr(adam), str(adam.state_dict())) == before
     adam.load_state_dict(good)
+    assert (repr(adam), str(adam.state_dict())) == before
+    adam.load_state_dict({name: entry for name, entry in good.items() if name != "optimizer"})  # of whatever class
     assert (repr(adam), str(adam.state_dict())) == before
 
 

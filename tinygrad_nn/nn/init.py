@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -38,19 +39,19 @@ def uniform(low: float, high: float) -> Initializer:
     low, high = number("low", low), number("high", high)
     if not low < high:
         raise ArgumentError(f"uniform needs low < high, got {low} and {high}")
-    return _initializer(lambda rng, shape: rng.uniform(low, high, shape))
+    return functools.partial(_initialize, _uniform, (low, high))
 
 
 def normal(std: float, mean: float = 0.0) -> Initializer:
     """Draw from a normal distribution."""
     std, mean = number("std", std, 0), number("mean", mean)
-    return _initializer(lambda rng, shape: rng.normal(mean, std, shape))
+    return functools.partial(_initialize, _normal, (mean, std))
 
 
 def constant(value: float) -> Initializer:
     """Set every entry to `value`."""
     value = number("value", value)
-    return _initializer(lambda _rng, shape: np.full(shape, value))
+    return functools.partial(_initialize, _constant, (value,))
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -63,36 +64,63 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def xavier_uniform() -> Initializer:
     """Draw from U(-a, a) with a = sqrt(6 / (in + out)) (Glorot and Bengio, 2010): for tanh and sigmoid."""
-    return _initializer(lambda rng, shape: _symmetric(rng, shape, math.sqrt(6 / sum(_fans(shape)))))
+    return functools.partial(_initialize, _xavier_uniform, ())
 
 
 def xavier_normal() -> Initializer:
     """Draw from N(0, 2 / (in + out)) (Glorot and Bengio, 2010): for tanh and sigmoid."""
-    return _initializer(lambda rng, shape: rng.normal(0, math.sqrt(2 / sum(_fans(shape))), shape))
+    return functools.partial(_initialize, _xavier_normal, ())
 
 
 def he_uniform() -> Initializer:
     """Draw from U(-a, a) with a = sqrt(6 / in) (He et al., 2015): for relu."""
-    return _initializer(lambda rng, shape: _symmetric(rng, shape, math.sqrt(6 / _fans(shape)[0])))
+    return functools.partial(_initialize, _he_uniform, ())
 
 
 def he_normal() -> Initializer:
     """Draw from N(0, 2 / in) (He et al., 2015): for relu."""
-    return _initializer(lambda rng, shape: rng.normal(0, math.sqrt(2 / _fans(shape)[0]), shape))
+    return functools.partial(_initialize, _he_normal, ())
 
 
-def _symmetric(rng: np.random.Generator, shape: tuple[int, ...], bound: float) -> Any:
+# Functions of the module, not closures, so that initializers can be pickled
+
+
+def _uniform(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> Any:
+    return rng.uniform(low, high, shape)
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], mean: float, std: float) -> Any:
+    return rng.normal(mean, std, shape)
+
+
+def _constant(_rng: np.random.Generator, shape: tuple[int, ...], value: float) -> Any:
+    return np.full(shape, value)
+
+
+def _xavier_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    bound = math.sqrt(6 / sum(_fans(shape)))
     return rng.uniform(-bound, bound, shape)
 
 
-def _initializer(draw: Callable[[np.random.Generator, tuple[int, ...]], Any]) -> Initializer:
-    """An initializer that checks what it is given, and draws in float64 whatever the dtype."""
+def _xavier_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    return rng.normal(0, math.sqrt(2 / sum(_fans(shape))), shape)
 
-    def initialize(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
-        rng, shape = check_generator(rng), lengths("shape", shape, least=0)
-        return draw(rng, shape).astype(dtype_of("dtype", dtype, "f"))
 
-    return initialize
+def _he_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    bound = math.sqrt(6 / _fans(shape)[0])
+    return rng.uniform(-bound, bound, shape)
+
+
+def _he_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    return rng.normal(0, math.sqrt(2 / _fans(shape)[0]), shape)
+
+
+def _initialize(
+    draw: Callable[..., Any], options: tuple[float, ...], rng: np.random.Generator, shape: tuple[int, ...], dtype: Any
+) -> Any:
+    """Check what an initializer is given, and draw in float64 whatever the dtype."""
+    rng, shape = check_generator(rng), lengths("shape", shape, least=0)
+    return draw(rng, shape, *options).astype(dtype_of("dtype", dtype, "f"))
 
 
 def drawn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +14,7 @@ import numpy as np
 from tinygrad_nn.checks import flag, function_of, numbers
 from tinygrad_nn.conversion import as_array, moved
 from tinygrad_nn.engine import Leaf
-from tinygrad_nn.errors import DTypeError, GraphError, ShapeError, StateError
+from tinygrad_nn.errors import DTypeError, GraphError, ShapeError, StateError, TinygradError
 from tinygrad_nn.tensor import Tensor
 from tinygrad_nn.writes import retire
 
@@ -104,7 +105,12 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result: `forward` of the same arguments."""
         watch = _watch()
-        return self.forward(*args, **kwargs) if watch is None else watch(self, args, kwargs)
+        try:
+            return self.forward(*args, **kwargs) if watch is None else watch(self, args, kwargs)
+        except TypeError as error:
+            if not isinstance(error, TinygradError):
+                _check_inputs(self, args, kwargs)
+            raise
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result; each module defines its own."""
@@ -272,6 +278,17 @@ class Module:
 def _array(name: str, value: Any) -> Any:
     found = numbers(name, value)
     return found if hasattr(found, "__array_function__") else np.asarray(found)
+
+
+def _check_inputs(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise if the inputs are not those that a module's forward takes."""
+    taken = inspect.signature(module.forward)
+    try:
+        taken.bind(*args, **kwargs)
+    except TypeError as error:
+        plain = [p.replace(annotation=p.empty) for p in taken.parameters.values()]
+        told = taken.replace(parameters=plain, return_annotation=taken.empty)
+        raise DTypeError(f"{type(module).__name__} is called as its forward{told}: {error}") from None
 
 
 def _move(t: Tensor, data: Any) -> None:

@@ -162,9 +162,10 @@ class Optimizer:
                     leaf.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of the options and of each parameter's state, parameters by their number."""
+        """Return a copy of the options and of each parameter's state, parameters by their number, and the class."""
         numbers = {p: k for k, p in enumerate(self._params())}
         return {
+            "optimizer": type(self).__name__,
             "state": {numbers[key]: copy.deepcopy(value) for key, value in self.state.items()},
             "param_groups": [
                 {
@@ -181,14 +182,20 @@ class Optimizer:
         Raises
         ------
         StateError
-            If the groups, their options, or the shapes and dtypes of the state do not fit.
+            If the optimizer's class, the groups, their options, or the shapes and dtypes of the state do not fit.
         ArgumentError
             If an option is out of range.  After an error nothing has changed.
         """
         if not isinstance(state, Mapping):
             raise StateError(f"a state dict has the entries 'state' and 'param_groups', got a {type(state).__name__}")
-        if set(state) != {"state", "param_groups"}:
+        if set(state) - {"optimizer"} != {"state", "param_groups"}:
             raise StateError(f"a state dict has the entries 'state' and 'param_groups', got {sorted(state)}")
+        of = state.get("optimizer", type(self).__name__)
+        if of != type(self).__name__:
+            raise StateError(
+                f"the state is of {of}, this is {type(self).__name__}, which would go on in another way: load it into "
+                f"{of}, or leave out its entry 'optimizer' to take it over all the same"
+            )
         params = self._params()
         numbers = {p: k for k, p in enumerate(params)}
         ours = [[numbers[p] for p in group["params"]] for group in self.param_groups]

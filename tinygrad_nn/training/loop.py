@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_nn.checks import choice, whole
+from tinygrad_nn.checks import choice, told, whole
 from tinygrad_nn.compiler.snapshot import Snapshot
 from tinygrad_nn.compiler.world import World
-from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.data import batches
 from tinygrad_nn.engine import current_recording, recording
 from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
@@ -153,7 +152,8 @@ def _generator(rng: Any) -> np.random.Generator | None:
         return rng
     if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0:
         return np.random.default_rng(rng)
-    return check_generator(rng)
+    wanted = f"rng={told(rng)} must be a seed, which is a whole number from 0 on, or np.random.default_rng(seed)"
+    raise ArgumentError(wanted) if isinstance(rng, (int, np.integer)) else DTypeError(wanted)
 
 
 def _check_optimizer(optimizer: Any, model: Module, loss: Any) -> None:
