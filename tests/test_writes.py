@@ -10,6 +10,8 @@ import pytest
 import tinygrad_nn as tn
 from tinygrad_nn import writes
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, RuleError, StateError
+from tinygrad_nn.io import archive
+from tinygrad_nn.nn import module
 
 
 def leaf(*shape, seed=0):
@@ -192,10 +194,10 @@ def test_parameters_that_would_not_be_found_are_errors() -> None:
     with pytest.raises(DTypeError, match=r"Shared\.layers stands in the class"):
         type("Shared", (tn.nn.Module,), {"layers": [tn.nn.Tanh(), tn.nn.Linear(2, 2)]})
     type("Fine", (tn.nn.Module,), {"scale": tn.Tensor(2.0), "act": tn.nn.Tanh()})
-    module = tn.nn.Sequential(tn.nn.Tanh())
+    net = tn.nn.Sequential(tn.nn.Tanh())
     for item in (leaf(2), tn.nn.Linear(2, 2)):
         with pytest.raises(DTypeError, match=r"parts is a set, which has no order"):
-            module.parts = {item}
+            net.parts = {item}
 
 
 def test_a_state_of_views_of_the_module_itself_is_copied_first() -> None:
@@ -253,3 +255,60 @@ def test_a_rate_that_is_no_number_changes_nothing(rate) -> None:
         optimizer.step()
     np.testing.assert_array_equal(p.data, before)
     assert not optimizer.state[p]
+
+
+def test_a_backward_that_breaks_off_where_gradients_are_added_changes_none() -> None:
+    class Full:
+        def __add__(self, other):
+            raise MemoryError
+
+    leaves = [leaf(3, seed=k) for k in range(3)]
+    loss = sum(((p * p).sum() for p in leaves), tn.Tensor(0.0))
+    leaves[1]._node.grad = Full()
+    with pytest.raises(MemoryError):
+        loss.backward()
+    assert leaves[0].grad is None
+    assert leaves[2].grad is None
+
+
+def test_what_breaks_off_a_save_comes_out_as_it_is(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "a.npz"
+    tn.save(path, x=np.zeros(3), y=np.zeros(3))
+    before = path.read_bytes()
+    write = archive.npy.write_array
+
+    def stopped(member, array, **options):
+        write(member, array, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(archive.npy, "write_array", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tn.save(path, x=np.ones(3), y=np.ones(3))
+    gc.collect()  # nothing is left that would close itself later
+    assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
+    assert path.read_bytes() == before
+
+
+def test_a_load_that_breaks_off_is_taken_back(monkeypatch) -> None:
+    net = tn.nn.Sequential(tn.nn.Linear(2, 2), tn.nn.BatchNorm1d(2))
+    before = net.state_dict()
+    fill, count = module._fill, iter(range(100))
+
+    def stopped(t, values):
+        fill(t, values)
+        if next(count) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_fill", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        net.load_state_dict({name: array + 1 for name, array in before.items()})
+    assert repr(net.state_dict()) == repr(before)
+
+
+def test_a_read_only_parameter_is_told_before_anything_is_loaded() -> None:
+    net = tn.nn.Sequential(tn.nn.Linear(2, 2), tn.nn.Linear(2, 2))
+    net[1].weight.data.flags.writeable = False
+    before = net.state_dict()
+    with pytest.raises(StateError, match=r"read-only: layers\.1\.weight \(2, 2\)"):
+        net.load_state_dict({name: array + 1 for name, array in before.items()})
+    assert repr(net.state_dict()) == repr(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = ["Tensor"]
 _new = object.__new__
 _ndarray = np.ndarray
 _PLAIN = frozenset({float, int, bool, complex, type(None), tuple, slice, str, np.float64, np.float32})
+_set_grad = vars(Leaf)["grad"].__set__
 _NO_KEYWORDS: dict[str, Any] = {}
 
 
@@ -238,9 +240,9 @@ class Tensor(ArrayMethods):
         upstream = upstream_for(self, gradient)
         grads = walk(node, upstream, release=release)
         self._array = evaluated(self._array, grads)
-        for leaf, grad in grads.items():
-            # a sum of arrays without axes is a NumPy number
-            leaf.grad = grad if leaf.grad is None else own_array(leaf.grad + grad)
+        # a sum of arrays without axes is a NumPy number
+        sums = {leaf: g if leaf.grad is None else own_array(leaf.grad + g) for leaf, g in grads.items()}
+        deque(map(_set_grad, sums, sums.values()), maxlen=0)  # all or none: Ctrl-C does not come between
 
     def zero_grad(self) -> None:
         """Set `grad` to None."""

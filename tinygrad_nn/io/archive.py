@@ -74,12 +74,17 @@ def write_npz(file: IO[bytes], text: bytes, arrays: Mapping[str, Array]) -> None
     """Write arrays, and the structure's JSON, as a zip without compression; the same values give the same bytes."""
     import zipfile  # noqa: PLC0415 - only who saves waits for it
 
-    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+    archive = zipfile.ZipFile(file, "w", allowZip64=True)
+    try:
         with archive.open(zipfile.ZipInfo(STRUCTURE), "w") as member:
             member.write(text)
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 npy.write_array(member, np.asarray(array), allow_pickle=False)
+        archive.close()
+    except BaseException:
+        archive.fp = None  # closed without an end: an error of the end would hide what happened, such as Ctrl-C
+        raise
 
 
 def read_npz(file: IO[bytes], max_bytes: int) -> tuple[bytes | None, dict[str, Array]]:

@@ -248,17 +248,22 @@ class Module:
             t, a = tensors[name], arrays[name]
             if t.shape != a.shape:
                 problems.append(f"of another shape: {name} is {a.shape}, the module has {t.shape}")
+            elif t.requires_grad and not getattr(getattr(t.data, "flags", None), "writeable", True):
+                problems.append(f"read-only: {name} {t.shape}: make the Tensor of a copy")
             elif not np.can_cast(a.dtype, t.dtype, "safe"):
                 problems.append(f"of another dtype: {name} is {a.dtype}, the module has {t.dtype}: convert it first")
         if problems:
             raise StateError(
                 f"the state does not fit {type(self).__name__}, nothing was loaded:\n  " + "\n  ".join(sorted(problems))
             )
-        for name, t in tensors.items():
-            # frozen values are bound anew: a graph that holds the old array keeps it
-            data = t.data if t.requires_grad else np.empty_like(t.data)
-            np.copyto(data, moved(arrays[name], data))
-            t.data = data
+        before = {name: t.data.copy() for name, t in tensors.items()}
+        try:
+            for name, t in tensors.items():
+                _fill(t, arrays[name])
+        except BaseException:  # Ctrl-C
+            for name, t in tensors.items():
+                _fill(t, before[name])
+            raise
 
     def extra_repr(self) -> str:
         """Return what stands between the parentheses of the repr: sizes and options."""
@@ -278,6 +283,13 @@ class Module:
 def _array(name: str, value: Any) -> Any:
     found = numbers(name, value)
     return found if hasattr(found, "__array_function__") else np.asarray(found)
+
+
+def _fill(t: Tensor, values: Any) -> None:
+    """Write values into a Tensor; frozen ones are bound anew: a graph that holds the old array keeps it."""
+    data = t.data if t.requires_grad else np.empty_like(t.data)
+    np.copyto(data, moved(values, data))
+    t.data = data
 
 
 def _check_inputs(module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
