@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import tinygrad_nn as tn
 from tinygrad_nn.errors import ArgumentError, DTypeError, GraphError, StateError
-from tinygrad_nn.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from tinygrad_nn.optim import SGD, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm, clip_grad_value
 
 seeds = st.integers(0, 2**32 - 1)
 shapes = st.lists(st.integers(1, 4), max_size=3).map(tuple)
@@ -535,3 +535,30 @@ def test_repr():
         "SGD({'lr': 0.001, 'momentum': 0.0, 'nesterov': False, 'weight_decay': 0.0}, "
         "{'lr': 0.5, 'momentum': 0.0, 'nesterov': False, 'weight_decay': 0.0})"
     )
+
+
+@pytest.mark.parametrize("kind", [Adam, AdamW, RMSprop])
+def test_an_eps_that_vanishes_in_the_parameters_dtype_is_refused(kind):
+    p = tn.Tensor(np.ones(3, np.float16), requires_grad=True)
+    with pytest.raises(ArgumentError, match=r"eps=1e-08 is 0 in float16"):
+        kind([p])
+    optimizer = kind([p], eps=1e-4)
+    p.grad = np.full(3, 1e-4, np.float16)
+    optimizer.step()
+    assert np.all(np.isfinite(p.data))
+
+
+def test_one_array_as_the_gradient_of_two_parameters_is_clipped_once():
+    p, q = (tn.Tensor(np.ones(2), requires_grad=True) for _ in range(2))
+    p.grad = q.grad = np.full(2, 10.0)
+    assert clip_grad_norm([p, q], 1.0) == pytest.approx(20)
+    np.testing.assert_allclose(p.grad, np.full(2, 0.5), rtol=1e-6)
+
+
+def test_clipping_nothing_is_told():
+    layer = tn.nn.Linear(2, 2)
+    used_up = layer.parameters()
+    list(used_up)
+    for clip in (clip_grad_norm, clip_grad_value):
+        with pytest.raises(ArgumentError, match="was a generator used up before"):
+            clip(used_up, 1.0)

@@ -71,7 +71,7 @@ def clip_grad_norm(
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:
         with np.errstate(invalid="ignore"):  # infinity times 0
-            for g in gradients:
+            for g in {id(g): g for g in gradients}.values():  # two parameters may have been given one array
                 np.multiply(g, factor, out=g)
     return norm
 
@@ -103,6 +103,8 @@ def _gradients(parameters: Any) -> list[Any]:
     if not isinstance(parameters, Iterable) or (isinstance(parameters, np.ndarray) and not parameters.ndim):
         raise DTypeError(f"clipping takes parameters, such as model.parameters(), got a {type(parameters).__name__}")
     listed = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if not listed:
+        raise ArgumentError("clipping needs at least one parameter (was a generator used up before?)")
     for p in listed:
         if not isinstance(p, Tensor):
             raise DTypeError(f"clipping takes Tensors, such as model.parameters(), got a {type(p).__name__}")

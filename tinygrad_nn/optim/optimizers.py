@@ -104,6 +104,12 @@ class Optimizer:
             )
         for group in self.param_groups:
             self.check(group)
+            for p in group["params"]:
+                if "eps" in group and not p.dtype.type(group["eps"]):
+                    raise ArgumentError(
+                        f"eps={group['eps']} is 0 in {p.dtype}, and a step would divide by it: keep parameters in "
+                        f"float32, or take eps=1e-4"
+                    )
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ArgumentError if an option of a group is out of range."""
