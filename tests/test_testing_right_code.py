@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checker_corpus.kinked_networks import NETWORKS, Network
 from domains import DOMAINS, Draw, name_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,16 +129,15 @@ def test_hand_written_layers_in_narrow_dtypes(name: str, dtype: Any) -> None:
         assert report.ok, str(report)
 
 
-def test_relu_networks_at_integer_inputs() -> None:
-    for seed in range(20):
-        rng = np.random.default_rng([seed, 3])
-        n, i, h, o = [(5, 3, 7, 2), (6, 1, 5, 1), (4, 2, 3, 1)][seed % 3]
-        inputs = [rng.integers(-2, 3, s).astype(float) for s in ((n, i), (i, h), (h, o))]
-        for report in (
-            gradient_report(relu_net, *inputs, rule=relu_net_rule, seed=seed),
-            gradient_report(lambda x, W1, W2: functional.relu(x @ W1) @ W2, *inputs, seed=seed),
-            gradient_report(lambda x, W1, W2: np.maximum(x @ W1, 0) @ W2, *inputs, seed=seed),
-        ):
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+def test_networks_with_kinks_at_integer_inputs(network: Network) -> None:
+    """At 3 and 15 to 17, units that are coupled by equal weights get no mixture of the gradients around."""
+    for seed in (0, 3, 15, 16, 17):
+        inputs = network.inputs(np.random.default_rng([0, seed]))
+        report = gradient_report(network.call, *inputs, seed=seed)
+        assert report.ok, str(report)
+        if network.rule is not None:
+            report = gradient_report(network.plain, *inputs, rule=network.rule, seed=seed)
             assert report.ok, str(report)
 
 

@@ -297,6 +297,70 @@ def test_what_a_forward_loses_inside_is_vague_at_worst(seed) -> None:
         assert wrong.results[0].verdict == "WRONG"
 
 
+@pytest.mark.parametrize(("low", "high", "seeds"), [(25, 30, (10,)), (30, 34, (13,)), (34, 36, (14,))])
+def test_stairs_of_rounding_are_no_kinks(low, high, seeds) -> None:
+    for seed in seeds:
+        rng = RNG([seed, 77])
+        scores = np.concatenate([rng.uniform(-4, 4, 3), rng.uniform(low, high, 2)])
+        rules = [
+            summed(log_of_rest, lambda x, entry=entry: -np.where(np.arange(5) == entry, 1.001, 1) / (1 + np.exp(-x)))
+            for entry in (None, 0, 1, 2)
+        ]
+        verdicts = [
+            gradient_report(lambda x: np.sum(log_of_rest(x)), scores, rule=rule, seed=seed).results[0].verdict
+            for rule in rules
+        ]
+        assert verdicts[0] in {"ok", "VAGUE"}
+        assert verdicts[1:] == ["WRONG"] * 3
+
+
+@pytest.mark.parametrize("seed", [1, 17])
+def test_a_ripple_is_not_stepped_over(seed) -> None:
+    """x + sin(x W) of large numbers: all but the smallest steps see x alone."""
+
+    def f(x, W):
+        return x + np.sin(x @ W)
+
+    def rule(factor):
+        def ruled(x, W):
+            def pullback(g):
+                d = g * np.cos(x @ W)
+                return g + d @ W.T * factor, x.T @ d
+
+            return f(x, W), pullback
+
+        return ruled
+
+    rng = RNG([0, seed])
+    inputs = [1e4 * rng.uniform(0.3, 1.7, s) * rng.choice([-1, 1], s) for s in ((5, 3), (3, 3))]
+    right = gradient_report(f, *inputs, rule=rule(1), seed=seed)
+    assert right.ok, str(right)
+    assert not gradient_report(f, *inputs, rule=rule(1.001), seed=seed).ok
+
+
+def softmax(z):
+    e = np.exp(z - np.max(np.real(z), axis=-1, keepdims=True))
+    return e / np.sum(e, axis=-1, keepdims=True)
+
+
+def softmax_rule(factor):
+    def rule(z):
+        y = softmax(z)
+        return y, lambda g: (y * (g - np.sum(g * y, axis=-1, keepdims=True)) * factor,)
+
+    return rule
+
+
+@pytest.mark.parametrize(("scale", "shape", "seed"), [(100, (6, 5), 8), (300, (5, 3), 7)])
+def test_the_rounding_of_a_saturated_rule_is_its_own(scale, shape, seed) -> None:
+    """What a rule loses near saturation, the same rule in long double keeps."""
+    z = scale * RNG([0, seed]).standard_normal(shape)
+    right = gradient_report(softmax, z, rule=softmax_rule(1), seed=seed)
+    assert right.ok, str(right)
+    wrong = gradient_report(softmax, z, rule=softmax_rule(1.5), seed=seed)
+    assert not wrong.ok or scale > 100, str(wrong)  # beyond, all of it is smaller than an ulp of the outputs
+
+
 def summed(f, slope):
     return lambda x: (np.sum(f(x)), lambda g: (g * slope(x),))
 
@@ -325,16 +389,8 @@ def test_a_gradient_that_is_no_real_number_is_told(dtype) -> None:
 def test_gradients_below_the_rounding_of_the_outputs(seed) -> None:
     """A saturated softmax stands still, and its rule leaves what rounding leaves."""
 
-    def softmax(z):
-        e = np.exp(z - np.max(np.real(z), axis=-1, keepdims=True))
-        return e / np.sum(e, axis=-1, keepdims=True)
-
-    def rule(z):
-        y = softmax(z)
-        return y, lambda g: (y * (g - np.sum(g * y, axis=-1, keepdims=True)),)
-
     z = np.array([[170.0, -50.0, 75.0], [130.0, -90.0, 170.0]]) + RNG(seed).standard_normal((2, 3))
-    assert gradient_report(softmax, z, rule=rule, seed=seed).ok
+    assert gradient_report(softmax, z, rule=softmax_rule(1), seed=seed).ok
 
 
 def test_subnormal_gradients_are_linear_but_for_their_rounding() -> None:

@@ -26,8 +26,10 @@ __tracebackhide__ = True  # pytest shows the lines of the caller
 TINY_STEP = 1e-30
 GUARD_STEPS = (2.0**-10, 2.0**-11)
 AGREEMENT = 1e-9
+JUMP = 1e-4  # of the slope: the difference of right and left slope at a kink
 ROUGH = 1e-3  # a slope known no better than this tells nothing
-FIRST, SMALLER, LARGER = 5, (13, 21), (-3, -11, -19)  # windows of ten steps, the first 2**-5 ... 2**-12
+# windows of ten steps, the first 2**-5 ... 2**-12; the smallest are for what turns many times within the others
+FIRST, SMALLER, SMALLEST, LARGER = 5, (13, 21), 30, (-3, -11, -19)
 RATIO, ROWS = 1.75, 10  # steps halved would let rounded values agree by chance
 GOOD = {np.longdouble: 1e-13, np.float64: 1e-12}
 EPS = float(np.finfo(np.float64).eps)
@@ -116,10 +118,11 @@ class Oracle:
         self.problem = problem
         self.points = points
         self.vs = [np.asarray(v, dtype=np.float64) for v in vs]
-        self.methods: dict[int, str] = {}
+        self.methods: dict[int, str] = {}  # "complex", "ladder", or "finer": a ladder that the complex step agrees with
         self.doubt: dict[int, tuple[float, float]] = {}
         self._widened: dict[Any, Arrays] = {}
         self._base: dict[Any, Arrays] = {}
+        self._lost: Arrays | None = None
 
     def learn(self, other: Oracle) -> None:
         """Take over which inputs the complex step is right for."""
@@ -137,7 +140,7 @@ class Oracle:
         """The outputs a step away; NaN where the function refuses to go, though it takes the point itself."""
         arrays = list(self._arrays(dtype))
         arrays[k] = np.asarray(arrays[k] + step)
-        if dtype is np.complex128:
+        if dtype in {np.complex128, np.clongdouble}:
             return self.problem.outputs(arrays)
         base = self._at_base(dtype)
         return self.problem.outputs_or_none(arrays) or [np.full(y.shape, np.nan, _floating(y)) for y in base]
@@ -153,28 +156,38 @@ class Oracle:
             sum(np.sum(np.abs(weighed(v, y))) for v, y in zip(self.vs, self._at_base(np.float64), strict=True))
         )
 
-    def coarseness(self, k: int, u: Any) -> float:
-        """How much of a slope a forward may lose inside, as 1 - p does where p is nearly 1; 0 where nothing shows it.
+    def _inside(self, dtype: Any, k: int, u: Any) -> float:
+        """How far rounding inside moves those outputs that a direction moves: as float64 and long double differ.
 
-        No input moved by an ulp shows it, and no size of an output; the same forward in long double does, both at
-        the point and in its differences along this direction.
+        No input moved by an ulp shows that 1 - p has no digits left where p is nearly 1; the same forward in long
+        double does, here and beside.
         """
-        if np.finfo(np.longdouble).eps >= EPS:
+        if self._lost is None:
+            self._lost = self._losses()
+        if not self._lost:
             return 0.0
-        worst = 0.0
-        try:
-            sharp = self._at_base(np.longdouble)
-            pairs = [(self._ends(np.float64, k, u, h), self._ends(np.longdouble, k, u, h)) for h in GUARD_STEPS]
-        except Exception:  # noqa: BLE001 - LAPACK and others refuse long double
-            return 0.0
-        for plain, wide in pairs:
-            if plain is None or wide is None:
-                return 0.0
-            gap = float(abs(plain.value - wide.value))
-            if gap > 64 * EPS * self.noise() / plain.step:
-                worst = max(worst, gap)
-        lost = [weighed(v, y - s) for v, y, s in zip(self.vs, self._at_base(np.float64), sharp, strict=True)]
-        return min(10 * worst, 128 * float(sum(np.sum(np.abs(part)) for part in lost)))
+        ups, downs = (self._outputs(dtype, k, dtype(sign) * u) for sign in (0.5, -0.5))
+        still = [(up == down) & np.isfinite(up) for up, down in zip(ups, downs, strict=True)]
+        lost = sum(float(np.sum(gap[~s])) for gap, s in zip(self._lost, still, strict=True))
+        return lost * float(np.finfo(dtype).eps) / EPS
+
+    def _losses(self) -> Arrays:
+        """|v y| that float64 loses of each output; an empty list where there is no long double to tell."""
+        rng = np.random.default_rng(2)
+        found = [np.zeros(v.shape) for v in self.vs]
+        for size in (0.0, 2.0**-30, 2.0**-24) if np.finfo(np.longdouble).eps < EPS else ():
+            floats = [isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in self.points]
+            points = [
+                a * (1 + size * rng.uniform(-1, 1, a.shape)) if f else a
+                for a, f in zip(self._arrays(np.float64), floats, strict=True)
+            ]
+            wide = [a.astype(np.longdouble) if f else a for a, f in zip(points, floats, strict=True)]
+            plain, sharp = self.problem.outputs_or_none(points), self.problem.outputs_or_none(wide)
+            if plain is None or sharp is None:
+                return []
+            gaps = [np.abs(weighed(v, y - s)) for v, y, s in zip(self.vs, plain, sharp, strict=True)]
+            found = [np.fmax(old, np.where(np.isfinite(g), g, 0)) for old, g in zip(found, gaps, strict=True)]
+        return found
 
     def slope(self, k: int, u: Any, *, guard: bool = True) -> Slope:
         """Differentiate along `u` in input `k`; without `guard`, trust what was learned about the input."""
@@ -183,10 +196,10 @@ class Oracle:
             if known != "ladder":
                 found = self._complex(k, u)
                 if found is not None and np.isfinite(found.value):
-                    if known and not guard:
+                    if known and (known == "finer" or not guard):
                         relative, size = self.doubt[k]
                         found.error = relative * max(found.size, size * self._weight(k, u))
-                        return found
+                        return found if known == "complex" else self._ladder(k, u, found)
                     return self._guarded(k, u, found)
                 self.methods[k] = "ladder"
             return self._ladder(k, u)
@@ -196,19 +209,27 @@ class Oracle:
         noise = found.error = max(found.error, self._rounding_of_complex(k, u, found))
         good = noise <= GOOD[np.longdouble] * found.size
         if not (good and self._confirmed(k, u, found)):
+            wide = self.sharper(k, u, found)
+            noise = found.error = max(noise, 0.0 if wide is None else abs(wide.value - found.value))
+            good = noise <= GOOD[np.longdouble] * found.size
             real = self._ladder(k, u, found)
             gap = abs(real.value - found.value)
             agree = gap <= 10 * (real.error + noise) and not real.kink
             if not agree or not (good or noise <= real.error):
-                self.methods[k] = "ladder"
+                self.methods[k] = "finer" if agree else "ladder"
+                self._remember(k, u, found)
                 return real
             if real.error <= 1e-6 * real.size or not self._confirmed_elsewhere(k):
                 # no better than the two agree: that much may lack an analytic continuation
                 found.error = max(noise, gap, real.error)
         self.methods[k] = "complex"
+        self._remember(k, u, found)
+        return found
+
+    def _remember(self, k: int, u: Any, found: Slope) -> None:
+        """Keep how rough the complex step is for an input, for other directions."""
         weight = self._weight(k, u)
         self.doubt[k] = found.error / found.size if found.size else 0.0, found.size / weight if weight else 0.0
-        return found
 
     def _confirmed_elsewhere(self, k: int) -> bool:
         """Whether real differences confirm the complex step at two points further off, where less may cancel."""
@@ -260,10 +281,23 @@ class Oracle:
         bend = 2 * float(sum(np.sum(np.abs(b)) for b in bends))
         return bend if np.isfinite(bend) else float("inf")
 
-    def _complex(self, k: int, u: Any) -> Slope | None:
+    def sharper(self, k: int, u: Any, found: Slope) -> Slope | None:
+        """The complex step in long double, where it agrees with the one in float64 but for rounding; None elsewhere."""
+        if np.finfo(np.longdouble).eps >= EPS:
+            return None
+        wide = self._complex(k, u, np.clongdouble)
+        if wide is None or any(t.dtype != np.longdouble for t in wide.terms):
+            return None
+        gap = sum(float(np.sum(np.abs(a - b))) for a, b in zip(wide.terms, found.terms, strict=True))
+        if not gap <= ROUGH * wide.size:
+            return None
+        wide.error = 16 * float(np.finfo(np.longdouble).eps) * (gap / EPS + wide.size)
+        return wide
+
+    def _complex(self, k: int, u: Any, dtype: Any = np.complex128) -> Slope | None:
         """The complex step; None where the function does not let imaginary parts through."""
         try:
-            ys = self._outputs(np.complex128, k, 1j * TINY_STEP * u)
+            ys = self._outputs(dtype, k, 1j * TINY_STEP * u)
         except Exception:  # noqa: BLE001 - whatever the user's function says to complex numbers, the ladder goes on
             return None
         if not any(y.dtype.kind == "c" for y in ys):
@@ -315,7 +349,7 @@ class Oracle:
         jump = float(sum(np.sum(j) for j in left))
         # the outputs are rounded, which large steps hide, and so are the inputs, which looks the same at every step
         rounding = float(np.finfo(dtype).eps) * self.noise() * (64 / narrow.step + 4)
-        return jump if jump > 1e-4 * size + rounding else 0.0
+        return jump if jump > JUMP * size + rounding else 0.0
 
     def _ladder(self, k: int, u: Any, expected: Slope | None = None) -> Slope:
         """The best slope by extrapolation; `expected`: the complex step, where it is in doubt."""
@@ -329,32 +363,71 @@ class Oracle:
             found = self.romberg(np.float64, k, u, expected)
         if not found:
             return Slope(float("nan"), float("inf"), 0.0, "float64")
-        return min(found, key=lambda s: (s.error, s.jump))
+        best = min(found, key=lambda s: (s.error, s.jump))
+        if best.jump and self._stairs(k, u):
+            best.jump = 0.0
+        return best
+
+    def _stairs(self, k: int, u: Any) -> bool:
+        """Whether rounding inside the function makes what looks like a kink: long double shows another one, or none."""
+        if np.finfo(np.longdouble).eps >= EPS:
+            return False
+        try:
+            plain, sharp = (self._ends(kind, k, u, GUARD_STEPS[0]) for kind in (np.float64, np.longdouble))
+        except Exception:  # noqa: BLE001 - LAPACK and others refuse long double
+            return False
+        if plain is None or sharp is None:
+            return False
+        pairs = list(zip(plain.even, sharp.even, strict=True))
+        lasting = sum(float(np.sum(np.abs(b[np.abs(a - b) <= 0.5 * np.abs(b)]))) for a, b in pairs)
+        return not lasting > JUMP * sharp.size
 
     def romberg(self, dtype: Any, k: int, u: Any, expected: Slope | None = None) -> list[Slope]:
         """Extrapolate over windows of steps, until one is accurate; an empty list where nothing is finite."""
         ghosts = None if expected is None else self._ghosts(dtype, k, u, expected.terms)
+        inside = self._inside(dtype, k, u)
         found: list[Slope] = []
-        for first in (FIRST, *SMALLER, *LARGER):
-            if any(s.error <= GOOD[dtype] * s.size for s in found):
+        for first in (FIRST, *SMALLER, SMALLEST, *LARGER):
+            best = min(found, key=lambda s: s.error, default=None)
+            if best is not None and best.error <= GOOD[dtype] * best.size:
                 break
-            slope = self._window(dtype, k, u, first, ghosts)
-            if slope is None:
+            # neither a slope nor rounding: there may be something that only smaller steps see
+            lost = any(np.isinf(s.error) for s in found)
+            if first == SMALLEST and not lost and best is not None and best.error <= ROUGH * best.size:
                 continue
             # large steps may miss what is there: they refine what is known, and decide nothing
-            best = min(found, key=lambda s: s.error, default=slope)
+            if first in LARGER and expected is None and (best is None or np.isinf(best.error)):
+                break
+            slope = self._window(dtype, k, u, first, ghosts, inside)
+            if slope is None:
+                continue
+            best = best or slope
             gaps = [abs(slope.value - best.value) - 10 * (slope.error + best.error)]
             if expected is not None:
                 gaps.append(abs(slope.value - expected.value) - 10 * (slope.error + expected.error))
             if first in LARGER and max(gaps) > 0:
                 continue
-            # two windows that are both sure and both smooth, of different slopes: a stair of rounding, or a bend
-            for other in found if not slope.jump else ():
-                gap = float(abs(slope.value - other.value))
-                if not other.jump and other.error <= ROUGH * other.size and gap > 10 * (slope.error + other.error):
-                    slope.error, other.error = max(slope.error, gap), max(other.error, gap)
+            for other in found:
+                self._contradicted(slope, other, expected, smallest=first == SMALLEST)
             found.append(slope)
         return [s for s in found if np.isfinite(s.value)]
+
+    def _contradicted(self, slope: Slope, other: Slope, expected: Slope | None, *, smallest: bool) -> None:
+        """Raise the errors of two smooth windows of different slopes, one of them sure: a stair, a bend, a ripple.
+
+        Where the complex step agrees with one of them, that one is right.  Without it, the smallest steps may as
+        well stand on one stair of rounding as see what the others step over.
+        """
+        pair = slope, other
+        gap = float(abs(slope.value - other.value))
+        doubt = [s.error for s in pair]
+        if (not smallest and (slope.jump or other.jump)) or all(s.error > ROUGH * s.size for s in pair):
+            return
+        if not gap > 10 * (min(doubt) if smallest else sum(doubt)):
+            return
+        for s in pair:
+            if expected is None or abs(s.value - expected.value) > 10 * (s.error + expected.error):
+                s.error = max(s.error, gap)
 
     def _ghosts(self, dtype: Any, k: int, u: Any, expected: Arrays) -> Arrays:
         """Sizes of terms that may be there although an output does not move: steps below the rounding inside.
@@ -368,11 +441,13 @@ class Oracle:
             for e, up, down, v in zip(expected, ups, downs, self.vs, strict=True)
         ]
 
-    def _window(self, dtype: Any, k: int, u: Any, first: int, ghosts: Arrays | None = None) -> Slope | None:
+    def _window(
+        self, dtype: Any, k: int, u: Any, first: int, ghosts: Arrays | None = None, inside: float = 0.0
+    ) -> Slope | None:
         """The slope by one window of steps; NaN where too few are finite, None where the dtype is refused."""
         eps = float(np.finfo(dtype).eps)
         rows: list[Ends] = []
-        table = Table(eps)
+        table = Table(eps, inside)
         for h in (2.0**-first * RATIO**-i for i in range(ROWS)):
             try:
                 ends = self._ends(dtype, k, u, h, ghosts)
@@ -381,7 +456,7 @@ class Oracle:
             if ends is None:
                 return None
             if not np.isfinite(ends.value):
-                rows, table = [], Table(eps)
+                rows, table = [], Table(eps, inside)
                 continue
             rows.append(ends)
             table.add(ends)
@@ -393,7 +468,7 @@ class Oracle:
         value, error, row = table.best()
         size, step, height = rows[row].size, rows[row].step, rows[row].height
         jump = self._lasting_jump(rows, dtype, rows[-1].size)
-        if error > 1e-3 * size and error * step > 1e6 * eps * height:
+        if error > 1e-3 * size and error * step > max(1e6 * eps * height, 100 * inside):
             error = float("inf")  # neither a slope nor rounding: the steps are too large for what is there
         return Slope(float(value), error + 4 * EPS * size, size, method, jump)
 
@@ -407,8 +482,9 @@ class Oracle:
 class Table:
     """Romberg's table over steps that shrink by RATIO, and what its entries tell of their own rounding."""
 
-    def __init__(self, eps: float) -> None:
+    def __init__(self, eps: float, inside: float = 0.0) -> None:
         self.eps = eps
+        self.inside = inside
         self.rows: list[Ends] = []
         self.lines: list[list[Any]] = []
 
@@ -431,7 +507,7 @@ class Table:
             )
             for m in range(1, last - 2)
         ]
-        return max(min(columns, default=0.0), self.eps * self.rows[i].height)
+        return max(min(columns, default=0.0), self.eps * self.rows[i].height, self.inside)
 
     def best(self) -> tuple[Any, float, int]:
         """The entry that claims the smallest error, that error, and its row."""

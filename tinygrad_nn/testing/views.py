@@ -69,7 +69,7 @@ class View:
         """The oracle's gradient of input `k` at flat positions."""
         x = self.oracle.points[k]
         found = np.full(len(where), np.nan)
-        ladder = self.oracle.methods.get(k) == "ladder"
+        ladder = self.oracle.methods.get(k) in {"ladder", "finer"}
         for row, entry in enumerate(where):
             if ladder and row >= MOST_BY_LADDER:
                 break
