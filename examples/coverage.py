@@ -53,11 +53,16 @@ CALLS: dict[str, str] = {
         np.roll(x, 1, axis=0); np.flip(x, 1); np.fliplr(x); np.flipud(x); np.rot90(x); np.pad(x, 1)
         np.pad(x, 1, 'edge'); np.pad(x, 1, 'reflect'); np.pad(x, 1, 'wrap'); np.atleast_1d(x); np.atleast_2d(v)
         np.atleast_3d(x); np.append(x, w); x.astype(float); np.copy(x)
+        np.pad(x, 1, 'symmetric'); np.pad(x, 1, 'mean'); np.pad(x, 1, 'maximum'); np.pad(x, 1, 'minimum')
+        np.pad(x, 1, 'median'); np.pad(x, 1, 'linear_ramp'); np.pad(x, 1, 'reflect', reflect_type='odd')
+        np.rollaxis(x, 1); np.meshgrid(v, v)[1]; np.ediff1d(x, 1.5)
     """,
     "indexing": """
         x[0]; x[:, 1:]; x[::-1]; x[..., None]; x[[0, 0, 1]]; x[x0 > 0]; x[[0, 1], [2, 2]]; np.take(x, [0, 0, 2], axis=1)
         np.take_along_axis(x, k, 1); np.select([x0 > 0, x0 < -1], [x, w]); np.sort(x, axis=1); np.partition(v, 1)[1]
         np.lib.stride_tricks.sliding_window_view(v, 2); np.convolve(v, v); np.correlate(v, v, 'full')
+        np.choose(k // 2, [x[:, 1:], w[:, 1:]]); np.compress([1, 0, 1], x, axis=1); np.extract(x0 > 0, x)
+        np.delete(x, 1, axis=1); np.insert(x, 1, v, axis=0)
     """,
 }
 

@@ -1,6 +1,8 @@
-"""An array that speaks NumPy's two protocols, refuses everything else, and writes down what it was asked."""
+"""Arrays that speak NumPy's two protocols: a Duck refuses everything else, a Guest is as far as most libraries go."""
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -220,3 +222,78 @@ def _out(item):
         parts = list(map(_out, item))
         return type(item)(*parts) if hasattr(item, "_fields") else type(item)(parts)
     return Device(item) if isinstance(item, (np.ndarray, np.generic)) else item
+
+
+# As Dask's arrays
+
+
+class Guest(NDArrayOperatorsMixin):
+    """An array of another library that has every method and meets NumPy's arrays, with the limits of Dask's."""
+
+    def __init__(self, array):
+        self.array = np.asarray(array)
+
+    def __array_ufunc__(self, ufunc, method, *args, **kwargs):
+        if any(hasattr(a, "__array_ufunc__") and not isinstance(a, (Guest, np.ndarray, np.generic)) for a in args):
+            return NotImplemented
+        told_nothing_needless(ufunc, args, kwargs)
+        return welcomed(getattr(ufunc, method)(*at_home(args), **at_home(kwargs)))
+
+    def __array_function__(self, function, types, args, kwargs):
+        if not all(issubclass(t, (Guest, np.ndarray)) for t in types):
+            return NotImplemented
+        told_nothing_needless(function, args, kwargs)
+        return welcomed(function(*at_home(args), **at_home(kwargs)))
+
+    __iter__ = None
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("a guest is not to be converted")
+
+    def __bool__(self):
+        raise TypeError("a guest may not be computed yet")
+
+    def __format__(self, form):
+        return format(self.array, form)
+
+    def __getitem__(self, index):
+        return welcomed(self.array[at_home(index)])
+
+    def __setitem__(self, index, value):
+        if any(part is None for part in (index if isinstance(index, tuple) else (index,))):
+            raise NotImplementedError("a guest assigns to no new axes")
+        self.array[at_home(index)] = at_home(value)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(self.array, name)
+        return functools.partial(called, value) if callable(value) else welcomed(value)
+
+
+def called(method, *args, **kwargs):
+    told_nothing_needless(method, (None, *args), kwargs)
+    return welcomed(method(*at_home(args), **at_home(kwargs)))
+
+
+def told_nothing_needless(function, args, kwargs):
+    """Refuse an option that says what holds in any case: many libraries do not know it."""
+    options = [*args[1:], *kwargs.values()]
+    if "C" in [o for o in options if isinstance(o, str)] or kwargs.get("where") is True:
+        raise TypeError(f"{function.__name__} is told what holds in any case")
+
+
+def at_home(item):
+    """The arrays inside nested arguments."""
+    if isinstance(item, (tuple, list)):
+        return type(item)(at_home(part) for part in item)
+    if isinstance(item, dict):
+        return {key: at_home(value) for key, value in item.items()}
+    return item.array if isinstance(item, Guest) else item
+
+
+def welcomed(item):
+    if isinstance(item, (tuple, list)):
+        parts = map(welcomed, item)
+        return type(item)(*parts) if hasattr(item, "_fields") else type(item)(parts)
+    return Guest(item) if isinstance(item, (np.ndarray, np.generic)) else item

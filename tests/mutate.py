@@ -15,9 +15,9 @@ table refuses is tested by name.
 The laws are those of test_laws.py.  Each is drawn by Hypothesis once, on the table as it is; the
 draws are kept, with the functions of the table that ran, and for a mutant only the draws that
 come by it are played again, those of the nearest row first, until one fails.  What these leave
-alive meets the tests of accuracy, tails and linear algebra.  A survivor is a mistake that no test
-sees, or no mistake: mutants_explained.py says why, and an explanation that fits no survivor is an
-error as well.
+alive meets the tests of accuracy, tails, linear algebra and refusals.  A survivor is a mistake that
+no test sees, or no mistake: mutants_explained.py says why, and an explanation that fits no survivor
+is an error as well.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import time
 import types
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import test_accuracy  # these after the path to them
 import test_laws
 import test_linalg
+import test_table
 import test_tails
 from mutants_explained import EXPLAINED
 
@@ -66,6 +67,7 @@ OTHER_COUNTS = {  # for the laws that find most
     "test_every_upstream_layout_gives_the_same": 40,
     "test_gradient_of_a_random_projection_equals_the_oracle": 60,
     "test_forward_equals_numpy": 40,
+    "test_arrays_of_another_library_give_the_same_in_its_own_kind": 40,
     "test_multi_dot_multiplies_in_the_cheapest_order": 60,
 }
 MOST_REPLAYS = 1600  # for one mutant
@@ -440,7 +442,7 @@ def _laws(*modules: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
             yield law, options
 
 
-def _drawn(law: Any, options: dict[str, Any]) -> Iterator[Callable[[], None]]:
+def _drawn(law: Any, options: dict[str, Any], most: int) -> Iterator[Callable[[], None]]:
     """The draws of a law, each as a function that runs it again."""
     if not hasattr(law, "hypothesis"):
         yield lambda: law(**options)
@@ -449,7 +451,7 @@ def _drawn(law: Any, options: dict[str, Any]) -> Iterator[Callable[[], None]]:
     found: list[Callable[[], None]] = []
 
     @settings(
-        max_examples=OTHER_COUNTS.get(law.__name__, EXAMPLES),
+        max_examples=min(most, OTHER_COUNTS.get(law.__name__, EXAMPLES)),
         phases=[Phase.generate],
         derandomize=True,
         database=None,
@@ -496,20 +498,21 @@ def _examined(law: Any, options: dict[str, Any], run: Callable[[], None]) -> Exa
             if room is not None:
                 codes.add((room, frame.f_code.co_firstlineno))
 
-    start = time.monotonic()
+    start = time.process_time()
     sys.setprofile(note)
     try:
         with _quiet(law):
             run()
     finally:
         sys.setprofile(None)
-    return Example(f"{law.__name__}[{_title(options)}]", run, law, frozenset(codes), time.monotonic() - start)
+    return Example(f"{law.__name__}[{_title(options)}]", run, law, frozenset(codes), time.process_time() - start)
 
 
 class Book:
-    """All examples, drawn row by row when they are asked for."""
+    """All examples, drawn row by row when they are asked for, `most` of a law and row."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.drawn: dict[Any, list[Example]] = {}
         self.laws: dict[Any, list[Any]] = {None: []}  # by row; None: those for no row in particular
         for law, options in _laws(test_laws):
@@ -520,14 +523,17 @@ class Book:
     def of(self, row: Any) -> list[Example]:
         if row not in self.drawn:
             laws = self.laws.get(row, ())
-            self.drawn[row] = [_examined(law, options, run) for law, options in laws for run in _drawn(law, options)]
+            self.drawn[row] = self._examples(laws)
         return self.drawn[row]
 
     @functools.cached_property
     def others(self) -> list[Example]:
-        """What the laws of the rows are not: accuracy, tails, linear algebra."""
-        laws = _laws(test_accuracy, test_tails, test_linalg)
-        return [_examined(law, options, run) for law, options in laws for run in _drawn(law, options)]
+        """What the laws of the rows are not: accuracy, tails, linear algebra, refusals."""
+        laws = _laws(test_accuracy, test_tails, test_linalg, test_table)
+        return self._examples(laws)
+
+    def _examples(self, laws: Iterable[tuple[Any, dict[str, Any]]]) -> list[Example]:
+        return [_examined(law, options, run) for law, options in laws for run in _drawn(law, options, self.most)]
 
 
 def _title(options: dict[str, Any]) -> str:
@@ -540,18 +546,18 @@ def _title(options: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """End what runs longer: a mutant may loop for ever."""
+    """End what computes longer, whatever else the machine is busy with: a mutant may loop for ever."""
 
     def ring(_signal: Any, _frame: Any) -> None:
         raise TimeoutError("too slow")
 
-    held = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1)  # again, should a callback swallow the first
+    held = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 1)  # again, should a callback swallow the first
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, held)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, held)
 
 
 @dataclass
@@ -566,9 +572,9 @@ class Score:
 class Court:
     """Tries mutants, one after the other."""
 
-    def __init__(self, rooms: tuple[str, ...] = ROOMS) -> None:
+    def __init__(self, rooms: tuple[str, ...] = ROOMS, most: int = 1000) -> None:
         self.swap = Swap()
-        self.book = Book()
+        self.book = Book(most)
         self.trees = trees()
         self.mutants = [m for room in rooms for m in Planter(room, self.trees[room]).mutants()]
 
@@ -618,10 +624,12 @@ class Court:
                 found.add((room, min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])))
         return found
 
-    def verdict(self, mutant: Mutant) -> str:
-        """Which law kills a mutant; empty if none does."""
+    def verdict(self, mutant: Mutant, rows: int | None = None) -> str:
+        """Which law kills a mutant, of the nearest `rows` or of all; empty if none does."""
         few: list[Example] = []
-        for examples in self.evidence(mutant):  # drawn on the table as it is, so between the trials
+        for examples in itertools.islice(
+            self.evidence(mutant), rows
+        ):  # drawn on the table as it is, so between the trials
             few += examples
             if len(few) >= 20:
                 law = self._try(mutant, few)
@@ -660,6 +668,15 @@ class Court:
 
 def sampled(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
     return random.Random(seed).sample(mutants, min(count, len(mutants)))
+
+
+def of_one_function_a_room(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
+    """Up to `count` mutants for each room, all of one function: their evidence is drawn once."""
+    chance, found = random.Random(seed), []
+    for room in dict.fromkeys(m.room for m in mutants):
+        where = chance.choice(list(dict.fromkeys(m.where for m in mutants if m.room == room)))
+        found += sampled([m for m in mutants if m.room == room and m.where == where], count, seed)
+    return found
 
 
 def report(score: Score, stale: list[Any], seconds: float, *, everything: bool) -> str:

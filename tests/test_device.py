@@ -96,7 +96,8 @@ def test_losses(lift, kind, reduction):
 MEETS_NUMPYS = """np.heaviside np.nan_to_num keep_zero np.where numpy.select np.searchsorted numpy.convolve
     numpy.correlate numpy.inner numpy.outer numpy.kron numpy.cross numpy.linalg.outer numpy.linalg.cross
     numpy.linalg.multi_dot numpy.average numpy.diff numpy.trapezoid numpy.atleast_1d numpy.atleast_2d
-    numpy.atleast_3d numpy.vstack numpy.hstack numpy.dstack numpy.column_stack numpy.append"""
+    numpy.atleast_3d numpy.vstack numpy.hstack numpy.dstack numpy.column_stack numpy.append numpy.insert
+    numpy.choose numpy.ediff1d"""
 LACKS_FUNCTION = "np.vecdot np.matvec np.vecmat numpy.linalg.vecdot"
 LACKS_KEYWORD = """np.sum np.mean np.max np.amax np.min np.amin np.nanmax np.nanmin np.all np.any np.count_nonzero
     numpy.prod numpy.nanprod numpy.nansum numpy.nanmean numpy.var numpy.std numpy.nanvar numpy.nanstd np.argsort

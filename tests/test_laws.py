@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 from domains import DOMAINS, LAYOUTS, POINTS, Case, Draw, Point, name_of, relayout
+from duck import Device, Guest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_device import NOT_ALWAYS
 
 import tinygrad_nn as tn
 from tinygrad_nn import engine
+from tinygrad_nn.derivatives import elementwise, indexing
+from tinygrad_nn.derivatives.linalg import linear
 from tinygrad_nn.derivatives.table import COMPOSITIONS, rows
+from tinygrad_nn.errors import TinygradError
 from tinygrad_nn.tensor import leaf
 
 ROWS = {row.function: row for row in rows()}
@@ -94,8 +99,10 @@ def test_forward_equals_numpy(function: Any, data: st.DataObject, dtype: Any) ->
     if not case.long_double:
         dtype = np.float64
     arrays = [a.astype(dtype) for a in case.arrays]
-    y, expected = case.call(*(leaf(a) for a in arrays)), case.call(*arrays)
+    xs, expected = [leaf(a) for a in arrays], case.call(*arrays)
+    y = case.call(*xs)
     assert isinstance(y, tn.Tensor)
+    assert not any(y is x for x in xs)
     assert y.dtype == np.asarray(expected).dtype
     assert y.shape == np.shape(expected)
     if function in ROWS:
@@ -229,6 +236,56 @@ def test_every_upstream_layout_gives_the_same(function: Any, data: st.DataObject
             assert close(a, b, np.max(np.abs(a), initial=0) + np.sum(np.abs(v)), 1e-14), layout
 
 
+ASKING = {elementwise.bounded, np.linalg.det}  # whether something holds for all values, which may not be there yet
+
+
+@pytest.mark.parametrize("kind", [Guest, Device])
+@every_derivative
+@settings(max_examples=5)
+@given(data=st.data())
+def test_arrays_of_another_library_give_the_same_in_its_own_kind(
+    function: Any, kind: type, data: st.DataObject
+) -> None:
+    if kind is Guest and function in ASKING:
+        return
+    d = Draw(data)
+    case = DOMAINS[function](d)
+    expected = case.call(*case.arrays)
+    v = upstream(d, expected)
+    xs = [leaf(kind(a)) for a in case.arrays]
+    try:
+        y = case.call(*xs)
+    except TinygradError:
+        if kind is Device and name_of(function) in NOT_ALWAYS:
+            return
+        raise
+    found = [y, *tn.gradients(y, xs, gradient=kind(v))]
+    for a, b in zip(found, [expected, *vjp(case, case.arrays, v)], strict=True):
+        assert isinstance(a.data, kind)
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a.data.array, b, rtol=1e-12, atol=1e-12)
+
+
+PICKED = {
+    "take": lambda array, of: np.take(of([1.0, 2.0, 3.0]), array([2, 0])),
+    "compress": lambda array, of: np.compress(array([1, 0, 1]), of([1.0, 2.0, 3.0])),
+    "extract": lambda array, of: np.extract(array([True, False, True]), of([1.0, 2.0, 3.0])),
+    "delete": lambda array, of: np.delete(of([1.0, 2.0, 3.0]), array([1])),
+    "insert": lambda array, of: np.insert(of([1.0, 2.0, 3.0]), array([1, 0]), of([5.0, 6.0])),
+    "choose": lambda array, of: np.choose(array([1, 0]), [of([1.0, 2.0]), of([3.0, 4.0])]),
+    "take_along_axis": lambda array, of: np.take_along_axis(of(np.eye(2)), array([[1, 0]]), 0),
+}
+
+
+@pytest.mark.parametrize("function", list(PICKED))
+@pytest.mark.parametrize("of", [list, np.array, tn.Tensor])
+def test_positions_and_conditions_may_be_tensors_and_what_is_picked_from_lists(function: str, of: Any) -> None:
+    if function == "take" and of is not tn.Tensor:
+        return  # NumPy does not ask the positions whether they are a Tensor
+    y = PICKED[function](tn.Tensor, of)
+    np.testing.assert_array_equal(getattr(y, "data", y), PICKED[function](np.array, np.array))
+
+
 @pytest.mark.parametrize("options", [{"kind": "stable"}, {"stable": True}], ids=str)
 def test_a_stable_sort_gives_equal_entries_their_gradients_in_order(options: Any) -> None:
     places = np.random.default_rng(0).integers(0, 3, 200).astype(float)
@@ -256,6 +313,20 @@ EDGES = {
     "norm of order 0": (lambda x: np.linalg.norm(x, 0, 1, keepdims=True), np.array([[1, 0]], np.float32)),
     "norm of order 0 along the first axis": (lambda x: np.linalg.norm(x, 0, 0, keepdims=True), np.eye(2)),
     "norm of order 0 of a vector": (lambda x: np.linalg.norm(x, 0, 1), np.eye(2)),
+    "pad of integers with means": (lambda x: np.pad(x, 2, "mean"), np.array([[1, 4], [2, 9]])),
+    "pad of integers with ramps": (lambda x: np.pad(x, 3, "linear_ramp", end_values=(7, -1.5)), np.array([1, 4, 2])),
+    "pad of bools with means": (lambda x: np.pad(x, 1, "mean"), np.array([True, False, False])),
+    "pad of integers, odd": (lambda x: np.pad(x, 9, "reflect", reflect_type="odd"), np.array([1, 4, 9])),
+    "pad of infinity, odd": (lambda x: np.pad(x, (2, 0), "reflect", reflect_type="odd"), np.array([1, 2, 3, np.inf])),
+    "pad of a number, odd": (lambda x: np.pad(x, (2, 3), "reflect", reflect_type="odd"), np.ones(1)),
+    "pad by nothing of nothing": (lambda x: np.pad(x, 0, "mean"), np.ones((0, 2))),
+    "pad by pairs of nothing": (lambda x: np.pad(x, [(0, 0)], "mean"), np.ones((1, 2))),
+    "pad beside nothing": (lambda x: np.pad(x, [(0, 0), (1, 2)], "median"), np.ones((0, 2))),
+    "choose of nothing": (lambda x: np.choose(np.zeros(0, int), [x, x]), np.ones(1)),
+    "choose of bools": (lambda x: np.choose(np.array([True, False]), [x, 2 * x]), np.array([1.0, 2.0])),
+    "delete of integers": (lambda x: np.delete(x, [0, 2]), np.arange(6)),
+    "insert into single precision": (lambda x: np.insert(x, 1, [[2.5], [1.5]], axis=1), np.eye(2, dtype=np.float32)),
+    "ediff1d of nothing": (lambda x: np.ediff1d(x, 1.5, [2]), np.ones(0)),
     "mean in half precision": (np.mean, np.full(3000, 60, np.float16)),
     "mean of integers": (np.mean, np.arange(6)),
 }
@@ -266,7 +337,9 @@ def test_edges_give_what_numpy_gives(edge: str) -> None:
     call, x = EDGES[edge]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        y, expected = call(tn.Tensor(x)), call(x)
+        t = tn.Tensor(x)
+        y, expected = call(t), call(x)
+    assert y is not t
     np.testing.assert_allclose(y.numpy(), expected, rtol=1e-14)
     assert y.dtype == expected.dtype
 
@@ -333,6 +406,36 @@ def test_conventions_at_points_without_a_derivative(point: Point) -> None:
     y = point.call(*xs)
     for g, expected in zip(tn.gradients(y, xs, gradient=np.ones(y.shape)), point.grads, strict=True):
         np.testing.assert_allclose(g.numpy(), expected, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (5, 2, 3)], ids=str)
+@pytest.mark.parametrize("dtypes", list(itertools.product([np.float32, np.float64], repeat=3)))
+def test_a_linear_layer_widens_as_its_parts_do(shape: tuple[int, ...], dtypes: Any) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype(dtype) for s, dtype in zip((shape, (3, 4), (4,)), dtypes, strict=True)]
+    expected = np.matmul(arrays[0], arrays[1]) + arrays[2]
+    for y in (linear(*arrays), linear(*map(leaf, arrays)).data):
+        assert y.dtype == expected.dtype
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+class Later(Guest):
+    """Computed where it is converted, as Dask's arrays are."""
+
+    __dask_graph__ = None
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.array
+
+
+def test_positions_are_computed_before_something_is_picked() -> None:
+    assert type(indexing._positions(Later([1, 0]))) is np.ndarray
+    assert type(indexing._positions(Guest([1, 0]))) is Guest
+
+
+def test_a_cholesky_factor_of_what_is_computed_later_is_refused() -> None:
+    with pytest.raises(TinygradError, match="Dask"):
+        np.linalg.cholesky(tn.Tensor(Later(np.eye(2))))
 
 
 steep = tn.differentiable(lambda x: x * 1, lambda g, _y, _x: g * np.inf, broadcasts=True)

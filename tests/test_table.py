@@ -12,7 +12,7 @@ import pytest
 
 import tinygrad_nn as tn
 from tinygrad_nn.derivatives.table import COMPOSITIONS, name_of, rows
-from tinygrad_nn.errors import NoDerivativeError
+from tinygrad_nn.errors import NoDerivativeError, TinygradError
 
 PAGE = Path(tn.__file__).parent / "derivatives" / "TABLE.md"
 
@@ -72,6 +72,50 @@ def test_the_page_is_up_to_date() -> None:
     # an older NumPy has fewer functions
     assert set(run.stdout.splitlines()[6:-1]) <= set(PAGE.read_text("utf-8").splitlines())
     assert len(run.stdout.splitlines()) > 400
+
+
+X, WHOLE = tn.Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True), tn.Tensor(np.arange(6))
+REFUSED = {
+    "pads of nothing in particular": (lambda: np.pad(X, 1, "empty"), "np.pad: mode='empty' is none of"),
+    "a function as mode": (lambda: np.pad(X, 1, np.tanh), "mode=.* is none of"),
+    "an option of another mode": (lambda: np.pad(X, 1, "edge", constant_values=2), "no option, got constant_values"),
+    "an unknown option": (lambda: np.pad(X, 1, "mean", length=2), "takes stat_length=?, got length"),
+    "a negative width": (lambda: np.pad(X, (0, -1), "mean"), "pad_width=.*-1.* 0 or more"),
+    "half a width": (lambda: np.pad(X, 1.5, "mean"), "pad_width=.*1.5"),
+    "three widths": (lambda: np.pad(X, (1, 2, 3), "mean"), r"np.pad of .*\(2, 3\).*broadcast"),
+    "an unknown reflection": (
+        lambda: np.pad(X, 1, "reflect", reflect_type="skew"),
+        "np.pad: reflect_type='skew' is none of 'even', 'odd'",
+    ),
+    "odd reflections of bools": (lambda: np.pad(X > 1, 1, "reflect", reflect_type="odd"), "bools"),
+    "a negative length": (lambda: np.pad(X, 1, "mean", stat_length=-1), "stat_length=.*-1"),
+    "the mean of none": (lambda: np.pad(X, 1, "mean", stat_length=0), "stat_length=.*0.* 1 or more"),
+    "pads made of nothing": (lambda: np.pad(X[:0], 1, "mean"), r"axis 0 of shape \(0, 3\)"),
+    "no choices": (lambda: np.choose(WHOLE, []), "0 choices"),
+    "choices by fractions": (lambda: np.choose(X, [X]), "integers.*float64"),
+    "a choice that is not there": (lambda: np.choose([0, 1, 2], X), "choices lie from 0 to 1, got 0 to 2"),
+    "choices in another mode": (lambda: np.choose([0, 1, 1], X, mode="last"), "np.choose: mode='last' is none of"),
+    "positions in another mode": (lambda: np.take(X, [0], mode="last"), "np.take: mode='last' is none of"),
+    "choices of other shapes": (lambda: np.choose([0, 1], X), "np.choose of .*broadcast"),
+    "a condition with two axes": (lambda: np.compress([[1]], X), "np.extract"),
+    "a condition that is too long": (lambda: np.extract([0] * 6 + [1], X), "index 6 is out of bounds"),
+    "deleting what is not there": (lambda: np.delete(X, 7), "np.delete of .*index 7 is out of bounds"),
+    "another axis": (lambda: np.delete(X, 0, 5), "axis 5 is out of bounds"),
+    "fractions among integers": (lambda: np.insert(WHOLE, 0, 1.5), "float64 does not fit among entries of int64"),
+    "too many values": (lambda: np.insert(X, [0, 1], [1, 2, 3]), "np.insert of .*broadcast"),
+    "fractions after integers": (lambda: np.ediff1d(WHOLE, 1.5), "float64 does not fit"),
+    "another order of axes": (lambda: np.meshgrid(X, indexing="yx"), "np.meshgrid: indexing='yx' is none of"),
+    "sums in another mode": (lambda: np.convolve(X[0], X[1], "last"), "np.convolve: mode='last' is none of"),
+    "a start behind the axes": (lambda: np.rollaxis(X, 0, 3), "axis 3 is out of bounds"),
+    "a start before the axes": (lambda: np.rollaxis(X, 0, -3), "axis -3 is out of bounds"),
+}
+
+
+@pytest.mark.parametrize("call", list(REFUSED))
+def test_what_a_composition_refuses_is_an_error_of_ours_that_says_why(call) -> None:
+    make, message = REFUSED[call]
+    with pytest.raises(TinygradError, match=message):
+        make()
 
 
 CALLS = {

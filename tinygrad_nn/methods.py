@@ -76,6 +76,15 @@ class ArrayMethods(Traced):
         """Pick entries by their numbers, as `np.take`."""
         return self._call(np.take, indices, axis, mode=mode)
 
+    def compress(self, condition: Any, axis: int | None = None) -> Self:
+        """Pick the entries along `axis` for which a condition holds, as `np.compress`."""
+        result: Self = self.__array_function__(np.compress, (), (condition, self, axis), {})  # type: ignore[attr-defined]
+        return result
+
+    def choose(self, choices: Any, mode: str = "raise") -> Self:
+        """Take each entry from the choice of its number, as `np.choose`."""
+        return self._call(np.choose, choices, mode=mode)
+
     def argsort(self, axis: Any = -1, kind: Any = None, **options: Any) -> Self:
         """Return the order that sorts, as `np.argsort`; no gradient flows."""
         return self._call(np.argsort, axis, kind, **options)

@@ -66,6 +66,107 @@ def take(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(lambda x: function(x, indices, axis=axis, mode=mode), [d.values(shape)])
 
 
+@domain(np.compress)
+def compress(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.pick((4,), (3, 4), (3, 2, 4))
+    axis = d.axis(len(shape), several=False)
+    n = int(np.prod(shape)) if axis is None else shape[axis]
+    condition = d.rng.integers(0, 2, n + d.pick(0, 0, -1))
+    condition = d.pick(condition.tolist(), condition, condition > 0, np.append(condition, [0, 0]))
+    if d.pick("function", "method") == "method":
+        return Case(lambda x: x.compress(condition, axis), [d.values(shape)])
+    if d.pick(False, False, True):  # the last entry of each row, or of all
+        return Case(lambda x: function([0, 0, 0, 1], x), [d.values((4,))])
+    return Case(lambda x: function(condition, x, axis), [d.values(shape)])
+
+
+@domain(np.extract)
+def extract(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.shape()
+    mask = d.rng.random(shape) < 0.6
+    condition = d.pick(mask, mask.tolist())
+    return Case(lambda x: function(condition, x), [d.values(shape)])
+
+
+@domain(np.delete)
+def delete(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.pick((4,), (3, 4), (3, 4, 5))
+    axis = d.axis(len(shape), several=False)
+    obj = d.pick(1, -1, [0, 2, 2], [], slice(None, None, 2), np.array([-1, 0]))
+    if axis is not None and shape[axis] == 4 and d.pick(True, False):
+        obj = np.array([True, False, False, True])
+    if axis is None and d.pick(True, False):
+        return Case(lambda x: function(x, obj), [d.values(shape)])
+    return Case(lambda x: function(x, obj, axis), [d.values(shape)])
+
+
+@domain(np.insert)
+def insert(d: Draw, function: Callable[..., Any]) -> Case:
+    shape, obj, values, axis = d.pick(
+        ((3,), 1, (), 0),
+        ((3,), 1, (2,), None),
+        ((3,), [1], (2,), 0),
+        ((3,), -1, (), None),
+        ((2, 3), 3, (2,), None),
+        ((2, 3), 3, (2,), 1),
+        ((2, 3), 0, (3,), 0),
+        ((2, 3), 1, (2, 1), 1),
+        ((2, 3), [1], (2, 1), -1),
+        ((2, 3), [3, 0, 0], (2, 3), 1),
+        ((2, 3), [3, 0, 0], (3,), 1),
+        ((2, 3), [2, 0], (), 1),
+        ((2, 3), [2, 0], (2, 1), -2),
+        ((2, 3), np.array([-1, 1]), (2, 2), 1),
+        ((2, 3), np.array([True, False, True]), (2, 2), 1),
+        ((2, 3), np.array([False, True, False]), (2, 1), 1),
+        ((2, 3), slice(0, 3, 2), (2, 1), 1),
+        ((2, 3), slice(1, 2), (2, 1), 1),
+        ((2, 3), [], (), 1),
+        ((2, 4, 3), 2, (2, 3), 1),
+        ((2, 4, 3), 2, (2, 3), -2),
+        ((2, 4, 3), [2, 1], (2, 2, 3), -2),
+        ((2, 4, 3), 1, (2, 4), -1),
+    )
+    form = d.pick("both", "both", "default", "lists", "into a list")
+    if form == "default" and axis is None:
+        return Case(lambda a, v: function(a, obj, v), [d.values(shape), d.values(values)])
+    if form == "lists":
+        given = d.values(values).tolist()
+        return Case(lambda a: function(a, obj, given, axis=axis), [d.values(shape)])
+    if form == "into a list":
+        given = d.values(shape).tolist()
+        return Case(
+            lambda v: function(given, obj, v, axis),
+            [d.values(values)],
+            complex_safe=False,
+            long_double=False,
+            widens=True,
+        )
+    return Case(lambda a, v: function(a, obj, v, axis), [d.values(shape), d.values(values)])
+
+
+@domain(np.choose)
+def choose(d: Draw, function: Callable[..., Any]) -> Case:
+    shapes = d.shapes(d.integer(1, 4))
+    mode = d.pick("raise", "wrap", "clip")
+    low, high = (0, len(shapes)) if mode == "raise" else (-7, 8)
+    numbers = d.rng.integers(low, high, d.pick((), np.broadcast_shapes(*shapes)))
+    form = d.pick("function", "function", "default", "numbers", "one array", "one choice")
+    if form == "one choice":
+        return Case(lambda x: function([[0], [0]], [x], mode=mode), [d.values(d.pick((), (3,), (2, 1)))])
+    if form == "default":
+        wrapped = numbers % len(shapes)
+        wrapped = wrapped.tolist() if wrapped.size else wrapped
+        return Case(lambda *xs: function(wrapped, xs), [d.values(s) for s in shapes])
+    if form == "numbers":
+        return Case(
+            lambda x: function([[1, 0, 2]], [0.5, 2.0, x], mode=mode), [d.values(d.pick((), (3,), (2, 1)))], widens=True
+        )
+    if form == "one array":
+        return Case(lambda x: function([1, 0, 1], x, mode=mode), [d.values((2, 3))])
+    return Case(lambda *xs: function(numbers, xs, mode=mode), [d.values(s) for s in shapes])
+
+
 LAST_BY_DEFAULT = inspect.signature(np.take_along_axis).parameters["axis"].default == -1  # NumPy 2.3
 
 

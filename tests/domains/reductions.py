@@ -286,6 +286,24 @@ def diff(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(lambda a, p, q: function(a, n, axis, prepend=p, append=q), [x, d.values(edge), d.values(edge)])
 
 
+@domain(np.ediff1d)
+def ediff1d(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.pick((), (1,), (4,), (2, 3), (0,))
+    form = d.pick("default", "both", "end", "begin", "numbers", "of a list")
+    if form == "default":
+        return Case(function, [d.values(shape)])
+    if form == "both":
+        return Case(function, [d.values(shape), d.values(d.pick((), (2,))), d.values(d.pick((), (3,), (2, 1)))])
+    if form == "numbers":
+        return Case(lambda x: function(x, 1.5, to_begin=[2, 0.5]), [d.values(shape)])
+    if form == "of a list":
+        return Case(
+            lambda end: function([0.5, 2.0], end), [d.values((2,))], complex_safe=False, long_double=False, widens=True
+        )
+    name = f"to_{form}"
+    return Case(lambda x, end: function(x, **{name: end}), [d.values(shape), d.values((2,))])
+
+
 @domain(np.trapezoid)
 def trapezoid(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.pick((5,), (3, 4), (2, 4, 3))
@@ -331,6 +349,8 @@ def gradient(d: Draw, function: Callable[..., Any]) -> Case:  # noqa: PLR0911 - 
         return Case(lambda f: function(f, 0.5, axis=axis, edge_order=edge_order), [f])
     if form == "coordinates":
         x = np.cumsum(d.rng.uniform(0.5, 1.5, shape[axis]))
+        if d.pick(True, False):
+            return Case(lambda f, x: function(f, x, axis=axis, edge_order=edge_order), [f, x])
         return Case(lambda f: function(f, x.astype(f.dtype), axis=axis, edge_order=edge_order), [f])
     which = d.pick(0, 1)
     return Case(lambda f: function(f, 0.5, 2.0, edge_order=edge_order)[which], [d.values((3, 4))])

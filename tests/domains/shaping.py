@@ -83,6 +83,26 @@ def broadcast_arrays(d: Draw, function: Callable[..., Any]) -> Case:
     return Case(lambda a, b: function(a, b)[which], [d.values(s) for s in d.shapes(2)])
 
 
+@domain(np.rollaxis)
+def rollaxis(d: Draw, function: Callable[..., Any]) -> Case:
+    shape = d.pick((2, 3), (2, 4, 3))
+    n = len(shape)
+    axis, start = d.integer(-n, n - 1), d.integer(-n, n)
+    if d.pick(False, False, True):
+        return Case(lambda x: function(x, axis), [d.values(shape)])
+    return Case(lambda x: function(x, axis, start), [d.values(shape)])
+
+
+@domain(np.meshgrid)
+def meshgrid(d: Draw, function: Callable[..., Any]) -> Case:
+    shapes = [d.pick((), (3,), (2,), (4,), (2, 2)) for _ in range(d.integer(1, 4))]
+    which = d.integer(0, len(shapes) - 1)
+    options = d.pick({}, {"indexing": "ij"}, {"indexing": "xy"}, {"sparse": True}, {"sparse": True, "indexing": "ij"})
+    if d.pick(False, False, True):
+        return Case(lambda x: function(x, [0.5, 1.5], copy=False, **options)[0], [d.values((3,))])
+    return Case(lambda *xs: function(*xs, **options)[which], [d.values(s) for s in shapes])
+
+
 @domain(np.repeat)
 def repeat(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=1)
@@ -103,8 +123,35 @@ def tile(d: Draw, function: Callable[..., Any]) -> Case:
 PADS_BY_NAME = np.lib.NumpyVersion(np.__version__) >= "2.2.0"  # a dict of widths
 
 
+def pad_by_new_numbers(d: Draw, function: Callable[..., Any]) -> Case:
+    """The modes that compute what they pad with."""
+    mode = d.pick("linear_ramp", "linear_ramp", "mean", "maximum", "minimum", "median", "reflect", "symmetric")
+    shape = d.pick((3,), (4,), (1,), (2, 4), (4, 3), (3, 1), (2, 1, 3))
+    n = len(shape)
+    width = d.pick(
+        2, (0, 3), (3, 0), [(2, 1)] + [(0, 0)] * (n - 1), [(0, 0)] * (n - 1) + [(1, 8)], [(1, 2)] * n, 0, [(0, 0)]
+    )
+    if mode == "linear_ramp":
+        ends = d.pick(0, 1.5, (-1, 2), [(k, -0.5) for k in range(n)])
+        if d.pick(False, False, True):
+            # NumPy asks the array alone whether it is a Tensor
+            return Case(lambda x: function(np.stack([x, 2 * x]), (1, 3), mode, end_values=x), [d.values((2,))])
+        options = d.pick({}, {"end_values": ends})
+    elif mode in ("reflect", "symmetric"):
+        options = {"reflect_type": "odd"}
+        width = d.pick(width, [(0, 0)] * (n - 1) + [(8, 5)])  # more than there are entries to reflect
+    else:
+        options = d.pick(
+            {}, {"stat_length": None}, {"stat_length": d.pick(1, 2, (3, 1), [(k + 1, 9) for k in range(n)])}
+        )
+    safe = mode not in ("maximum", "minimum", "median")
+    return Case(lambda x: function(x, width, mode, **options), [d.values(shape) if safe else d.spread(shape)], safe)
+
+
 @domain(np.pad)
 def pad(d: Draw, function: Callable[..., Any]) -> Case:
+    if d.pick(True, False):
+        return pad_by_new_numbers(d, function)
     mode = d.pick("constant", "constant", "edge", "reflect", "symmetric", "wrap")
     shape = d.shape(min_dims=1, max_dims=2, min_side=0 if mode == "constant" else 2)
     width = d.pick(1, (1, 2), [(2, 0)] + [(0, 3)] * (len(shape) - 1))

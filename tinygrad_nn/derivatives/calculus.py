@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from tinygrad_nn.derivatives.indexing import fitted
+from tinygrad_nn.derivatives.shaping import shaped
 from tinygrad_nn.derivatives.table import alike, composition, plain
 from tinygrad_nn.errors import ArgumentError, ShapeError
 
 _ALL = (slice(None),)
-
-
-def _number_array(a: Any) -> Any:
-    return a if hasattr(a, "shape") else np.asarray(a)
 
 
 def _part(a: Any, axis: int, start: int | None, stop: int | None) -> Any:
@@ -29,7 +27,7 @@ def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any =
     ends = []
     for end in (prepend, append):
         if end is not None:
-            value = _number_array(end)
+            value = shaped(end)
             shape = tuple(1 if i == axis else m for i, m in enumerate(a.shape))
             end = value if value.ndim else np.broadcast_to(value, shape)  # noqa: PLW2901 - a number stands for a slice
         ends.append(end)
@@ -41,14 +39,21 @@ def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any =
     return a
 
 
+@composition(np.ediff1d)
+def _ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
+    ary = shaped(ary).reshape(-1)
+    begin, end = ([] if e is None else [fitted("np.ediff1d: an end", e, ary).reshape(-1)] for e in (to_begin, to_end))
+    return np.concatenate([*begin, ary[1:] - ary[:-1], *end])
+
+
 @composition(np.trapezoid)
 def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
-    y = _number_array(y)
+    y = shaped(y)
     axis = normalize_axis_index(axis, y.ndim)
     if x is None:
         width = dx
     else:
-        x = _number_array(x)
+        x = shaped(x)
         width = np.diff(x, axis=0 if x.ndim == 1 else axis)
         if x.ndim == 1:
             width = width.reshape((-1,) + (1,) * (y.ndim - axis - 1))
@@ -57,7 +62,7 @@ def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 
 @composition(np.gradient)
 def _gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
-    f = _number_array(f)
+    f = shaped(f)
     axes = list(range(f.ndim)) if axis is None else [i % f.ndim for i in ((axis,) if isinstance(axis, int) else axis)]
     if len(varargs) not in (0, 1, len(axes)):
         raise ArgumentError(
@@ -77,7 +82,7 @@ def _slope(f: Any, spacing: Any, axis: int, edge_order: int) -> Any:
         raise ShapeError(
             f"np.gradient with edge_order={edge_order} needs {edge_order + 1} samples, axis {axis} has {n}"
         )
-    spacing = _number_array(spacing)
+    spacing = shaped(spacing)
     if spacing.ndim == 0:
         steps = np.broadcast_to(spacing, (n - 1,))
     elif spacing.shape == (n,):
@@ -100,7 +105,7 @@ def _slope(f: Any, spacing: Any, axis: int, edge_order: int) -> Any:
 
 @composition(np.interp)
 def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: float | None = None) -> Any:
-    x, xp, fp = (_number_array(a) for a in (x, xp, fp))
+    x, xp, fp = (shaped(a) for a in (x, xp, fp))
     if xp.ndim != 1 or xp.shape != fp.shape or not xp.size:
         raise ShapeError(f"np.interp takes vectors xp and fp of one length, got {xp.shape} and {fp.shape}")
     if period is not None:

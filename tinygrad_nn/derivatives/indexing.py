@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index
 
-from tinygrad_nn.checks import item_of, known
+from tinygrad_nn.checks import choice, item_of, known
+from tinygrad_nn.derivatives.shaping import line, shaped
 from tinygrad_nn.derivatives.table import composition, numpy_row, own, plain
-from tinygrad_nn.errors import ArgumentError, ShapeError
+from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 
-__all__ = ["getitem", "scatter", "within"]
+__all__ = ["fitted", "getitem", "scatter", "within", "zeros"]
 
 _ALL = (slice(None),)
 
@@ -23,27 +23,33 @@ def _getitem(x: Any, index: Any) -> Any:
     return x[index]
 
 
+def _parts(index: Any) -> tuple[Any, ...]:
+    """What an index has for one axis after the other."""
+    return index if isinstance(index, tuple) else (index,)
+
+
 def _repeats(index: Any) -> bool:
     """Whether an index can name one entry twice: integer arrays and lists of integers can."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(part, list) or (getattr(part, "ndim", 0) > 0 and part.dtype != np.bool_) for part in parts)
+    return any(
+        isinstance(part, list) or (getattr(part, "ndim", 0) > 0 and part.dtype != np.bool_) for part in _parts(index)
+    )
 
 
-def _zeros(shape: tuple[int, ...], like: Any) -> Any:
-    """Zeros of a shape, in an array of the kind of `like`."""
+def zeros(shape: tuple[int, ...], like: Any) -> Any:
+    """Return zeros of `shape` in an array of the kind and dtype of `like`."""
     return np.zeros(shape, like.dtype) if isinstance(like, np.ndarray) else np.zeros_like(like, shape=shape)
 
 
 def _scatter(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Return zeros of `shape` with `g` added at `index`; entries named twice receive both."""
-    y = _zeros(shape, g)
+    y = zeros(shape, g)
     if _repeats(index):
         np.add.at(y, index, g)
-    elif type(y) is np.ndarray or not isinstance(index, tuple):
+    elif type(y) is np.ndarray:
         y[index] = g
     else:  # other libraries' arrays may not assign to new axes
-        index = tuple(part for part in index if part is not None)
-        y[index] = g.reshape(y[index].shape)
+        places = tuple(part for part in _parts(index) if part is not None)
+        y[places] = g.reshape(y[places].shape)
     return y
 
 
@@ -72,17 +78,53 @@ def _positions(indices: Any) -> Any:
     return indices if foreign else np.asarray(indices)
 
 
+def _brought_within(indices: Any, length: int, mode: str, name: str) -> Any:
+    """Positions as a mode of np.take and np.choose sees them."""
+    if choice(name, mode, ("raise", "wrap", "clip")) == "raise":
+        return indices
+    return indices % length if mode == "wrap" else np.clip(indices, 0, length - 1)
+
+
 @composition(np.take)
 def _take(a: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Any:
-    a, axis = (a.reshape(-1), 0) if axis is None else (a, normalize_axis_index(axis, a.ndim))
-    indices = _positions(indices)
-    if mode == "wrap":
-        indices = indices % a.shape[axis]
-    elif mode == "clip":
-        indices = np.clip(indices, 0, a.shape[axis] - 1)
-    elif mode != "raise":
-        raise ArgumentError(f"np.take: mode={mode!r} is none of 'raise', 'wrap', 'clip'")
-    return a[_ALL * axis + (indices,)]
+    a, axis = line(shaped(a), axis)
+    return a[_ALL * axis + (_brought_within(_positions(indices), a.shape[axis], mode, "np.take: mode"),)]
+
+
+@composition(np.compress)
+def _compress(condition: Any, a: Any, axis: int | None = None) -> Any:
+    if np.ndim(condition) != 1:
+        raise ShapeError(f"np.compress takes a condition with one axis, got {np.ndim(condition)}: use np.extract")
+    return _take(a, np.flatnonzero(condition), axis)
+
+
+composition(np.extract)(lambda condition, arr: _take(arr, np.flatnonzero(condition)))
+
+
+@composition(np.delete)
+def _delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
+    arr, axis = line(shaped(arr), axis)
+    return arr[_ALL * axis + (np.delete(np.arange(arr.shape[axis]), plain(obj)),)]
+
+
+def fitted(name: str, value: Any, like: Any) -> Any:
+    """Return `value` in the dtype of another array, into which NumPy would convert it whatever is lost."""
+    value = shaped(value)
+    if not np.can_cast(value.dtype, like.dtype, "same_kind"):
+        raise DTypeError(f"{name} of {value.dtype} does not fit among entries of {like.dtype}: convert it by astype()")
+    return value.astype(like.dtype)
+
+
+@composition(np.insert)
+def _insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
+    arr, axis = line(shaped(arr), axis)
+    obj, values, n = plain(obj), fitted("np.insert: a value", values, arr), arr.shape[axis]
+    values = values.reshape((1,) * (arr.ndim - values.ndim) + values.shape)
+    if not isinstance(obj, slice) and np.ndim(obj) == 0:
+        values = np.moveaxis(values, 0, axis)  # as arr[:, 0] = values would take them, for one number
+    values = np.broadcast_to(values, (*arr.shape[:axis], values.shape[axis], *arr.shape[axis + 1 :]))
+    order = np.insert(np.arange(n), obj, np.arange(n, n + values.shape[axis]))
+    return np.concatenate([arr, values], axis)[_ALL * axis + (order,)]
 
 
 def _along(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:
@@ -94,7 +136,7 @@ def _along(shape: tuple[int, ...], indices: Any, axis: int) -> tuple[Any, ...]:
 
 @composition(np.take_along_axis)
 def _take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
-    arr, axis = (arr.reshape(-1), 0) if axis is None else (arr, normalize_axis_index(axis, arr.ndim))
+    arr, axis = line(shaped(arr), axis)
     if np.ndim(indices) != arr.ndim:
         raise ShapeError(
             f"np.take_along_axis needs indices with {arr.ndim} axes, as the array has; got {np.ndim(indices)}"
@@ -107,8 +149,24 @@ def _select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     if len(condlist) != len(choicelist) or not condlist:
         raise ArgumentError(f"np.select needs as many conditions as choices, got {len(condlist)} and {len(choicelist)}")
     y = default
-    for condition, choice in zip(condlist[::-1], choicelist[::-1], strict=True):
-        y = np.where(condition, choice, y)
+    for condition, chosen in zip(condlist[::-1], choicelist[::-1], strict=True):
+        y = np.where(condition, chosen, y)
+    return y
+
+
+@composition(np.choose)
+def _choose(a: Any, choices: Any, *, mode: str = "raise") -> Any:
+    a, choices = shaped(plain(a)), list(choices)
+    if not choices or a.dtype.kind not in "iub":
+        raise ArgumentError(
+            f"np.choose takes integers and at least one choice, got {a.dtype} and {len(choices)} choices"
+        )
+    a = within(_brought_within(a, len(choices), mode, "np.choose: mode"), len(choices), "the numbers of choices")
+    # arrays first: a number has no dtype of its own
+    (_, first), *others = sorted(enumerate(choices), key=lambda pair: not hasattr(pair[1], "shape"))
+    y = np.broadcast_to(first, np.broadcast_shapes(a.shape, *(np.shape(c) for c in choices)))
+    for k, one in others:
+        y = np.where(a == k, one, y)
     return y
 
 
@@ -145,13 +203,13 @@ numpy_row(np.flatnonzero, None)
 def _sort(
     a: Any, axis: int | None = -1, kind: Any = None, *, stable: bool | None = None, descending: bool | None = None
 ) -> Any:
-    a, axis = (a.reshape(-1), 0) if axis is None else (a, axis)
+    a, axis = line(a, axis)
     return _take_along_axis(a, np.argsort(a, axis, **_given(kind=kind, stable=stable, descending=descending)), axis)
 
 
 @composition(np.partition)
 def _partition(a: Any, kth: Any, axis: int | None = -1) -> Any:
-    a, axis = (a.reshape(-1), 0) if axis is None else (a, axis)
+    a, axis = line(a, axis)
     return _take_along_axis(a, np.argpartition(a, kth, axis), axis)
 
 
@@ -174,7 +232,7 @@ def _places(shape: tuple[int, ...], window_shape: Any, axis: Any) -> Iterator[tu
 
 def _fold(g: Any, window_shape: Any, axis: Any, shape: tuple[int, ...]) -> Any:
     """Return zeros of `shape` with every window of `g` added where it was taken from."""
-    y = _zeros(shape, g)
+    y = zeros(shape, g)
     for place, index in _places(shape, window_shape, axis):
         y[index] += g[(Ellipsis, *place)]
     return y
@@ -197,11 +255,10 @@ numpy_row(
 
 @composition(np.convolve)
 def _convolve(a: Any, v: Any, mode: str = "full") -> Any:
-    a, v = (x if hasattr(x, "shape") else np.asarray(x) for x in (a, v))
+    a, v = shaped(a), shaped(v)
     if a.ndim != 1 or v.ndim != 1 or not a.size or not v.size:
         raise ShapeError(f"np.convolve takes two vectors with entries, got shapes {a.shape} and {v.shape}")
-    if mode not in ("full", "same", "valid"):
-        raise ArgumentError(f"np.convolve: mode={mode!r} is none of 'full', 'same', 'valid'")
+    choice("np.convolve: mode", mode, ("full", "same", "valid"))
     if v.shape[0] > a.shape[0]:
         a, v = v, a
     n, m = a.shape[0], v.shape[0]
@@ -215,7 +272,7 @@ def _convolve(a: Any, v: Any, mode: str = "full") -> Any:
 
 @composition(np.correlate)
 def _correlate(a: Any, v: Any, mode: str = "valid") -> Any:
-    a, v = (x if hasattr(x, "shape") else np.asarray(x) for x in (a, v))
+    a, v = shaped(a), shaped(v)
     swapped = v.shape[0] > a.shape[0]
     y = _convolve(a, np.flip(v), mode)
     if not swapped or mode == "full":

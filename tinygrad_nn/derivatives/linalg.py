@@ -373,7 +373,7 @@ def _matrix_power(a: Any, n: Any) -> Any:
         raise ShapeError(f"np.linalg.matrix_power needs square matrices, got shape {a.shape}")
     if n == 0:
         # constant, and in the graph all the same
-        return np.where(alike(np.array(True), a), alike(np.eye(a.shape[-1], dtype=a.dtype), a), a)
+        return np.where(alike(True, a), alike(np.eye(a.shape[-1], dtype=a.dtype), a), a)
     if n < 0:
         a, n = np.linalg.inv(a), -n
     if n == 1:

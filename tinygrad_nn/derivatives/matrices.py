@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.derivatives.indexing import zeros
 from tinygrad_nn.derivatives.shaping import expand
 from tinygrad_nn.derivatives.table import alike, composition, numpy_row, own
 from tinygrad_nn.errors import ArgumentError, ShapeError
@@ -21,10 +22,12 @@ composition(np.linalg.matrix_transpose)(lambda x, /: np.swapaxes(x, -1, -2))
 
 def _on_diagonal(x: Any, shape: tuple[int, ...], offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """Return zeros of `shape` with the last axis of `x` along a diagonal: undoes np.diagonal."""
-    y = alike(np.zeros(shape, x.dtype), x)
-    i = np.arange(x.shape[-1])
-    np.moveaxis(y, (axis1, axis2), (-2, -1))[..., i - min(offset, 0), i + max(offset, 0)] = x
-    return y
+    *lead, n = x.shape
+    rows, columns = shape[axis1], shape[axis2]
+    y = zeros((*lead, rows * columns), x)
+    start = max(offset, -offset * columns)
+    y[..., start : start + n * (columns + 1) : columns + 1] = x  # so far apart among all entries of a matrix
+    return np.moveaxis(y.reshape((*lead, rows, columns)), (-2, -1), (axis1, axis2))
 
 
 # each is the other's derivative

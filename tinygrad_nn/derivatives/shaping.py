@@ -10,12 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from tinygrad_nn.derivatives.table import composition, numpy_row, own, plain, unbroadcast
+from tinygrad_nn.checks import choice, whole
+from tinygrad_nn.derivatives.table import alike, composition, numpy_row, own, plain, unbroadcast
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 
-__all__ = ["cast", "expand"]
+__all__ = ["cast", "expand", "line", "shaped"]
 
 _ALL = (slice(None),)
+
+
+def shaped(a: Any) -> Any:
+    """Return an array or Tensor as it is, and a list or number as an array."""
+    return a if hasattr(a, "shape") else np.asarray(a)
+
+
+def line(a: Any, axis: int | None) -> tuple[Any, int]:
+    """Return an array and the axis to work along, counted from the front: None stands for all entries in one line."""
+    return (a.reshape(-1), 0) if axis is None else (a, normalize_axis_index(axis, a.ndim))
 
 
 def _expand(x: Any, shape: tuple[int, ...], axis: Any = None) -> Any:
@@ -46,6 +57,7 @@ def _cast(x: Any, to: Any) -> Any:
 
 
 cast: Callable[..., Any] = own(_cast, lambda g, _y, _x, to: g.astype(_x.dtype), name="astype")
+
 
 if hasattr(np, "unstack"):  # of NumPy 2.1, from which on np.astype takes other arrays than its own
 
@@ -94,7 +106,7 @@ def _atleast(ndim: int) -> Callable[..., Any]:
 
 
 def _with_axes(a: Any, ndim: int) -> Any:
-    a = a if hasattr(a, "shape") else np.asarray(a)
+    a = shaped(a)
     shape = a.shape
     if ndim == 3 and len(shape) in (1, 2):  # NumPy puts a vector, or a matrix, before a new last axis
         shape = (1, *shape, 1) if len(shape) == 1 else (*shape, 1)
@@ -119,6 +131,14 @@ def _transpose(g: Any, _y: Any, _a: Any, axes: Any = None) -> Any:
 numpy_row(np.transpose, _transpose)
 numpy_row(np.swapaxes, lambda g, _y, _a, axis1, axis2: np.swapaxes(g, axis1, axis2))
 numpy_row(np.moveaxis, lambda g, _y, _a, source, destination: np.moveaxis(g, destination, source))
+
+
+@composition(np.rollaxis)
+def _rollaxis(a: Any, axis: int, start: int = 0) -> Any:
+    axis = normalize_axis_index(axis, a.ndim)
+    start = start if start == a.ndim else normalize_axis_index(start, a.ndim)
+    return np.moveaxis(a, axis, start - (axis < start))
+
 
 # The same entries in another order
 
@@ -165,9 +185,18 @@ def _broadcast_arrays(*args: Any) -> tuple[Any, ...]:
     return tuple(np.broadcast_to(a, shape) for a in args)
 
 
+@composition(np.meshgrid)
+def _meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple[Any, ...]:
+    axes = list(range(len(xi)))
+    if choice("np.meshgrid: indexing", indexing, ("xy", "ij")) == "xy":
+        axes[:2] = axes[1::-1]
+    grids = [shaped(x).reshape((1,) * i + (-1,) + (1,) * (len(xi) - 1 - i)) for x, i in zip(xi, axes, strict=True)]
+    return tuple(grids) if sparse else _broadcast_arrays(*grids)
+
+
 @composition(np.repeat)
 def _repeat(a: Any, repeats: Any, axis: int | None = None) -> Any:
-    a, axis = (a.reshape(-1), 0) if axis is None else (a, normalize_axis_index(axis, a.ndim))
+    a, axis = line(a, axis)
     if np.asarray(plain(repeats)).dtype.kind not in "iub":
         raise DTypeError(f"np.repeat: repeats={repeats!r} must be whole numbers")
     return a[_ALL * axis + (np.repeat(np.arange(a.shape[axis]), plain(repeats)),)]
@@ -196,25 +225,85 @@ def _pad_rule(g: Any, _y: Any, _array: Any, pad_width: Any, *, constant_values: 
 pad_constant = own(_pad_constant, _pad_rule, name="pad_constant")
 
 
+_STATISTICS: dict[str, Callable[..., Any]] = {
+    "maximum": np.max,
+    "minimum": np.min,
+    "mean": np.mean,
+    "median": np.median,
+}
+_PAD_OPTIONS: dict[str, dict[str, Any]] = {  # "empty" would leave what the memory holds
+    "constant": {"constant_values": 0},
+    "edge": {},
+    "linear_ramp": {"end_values": 0},
+    **{name: {"stat_length": None} for name in _STATISTICS},
+    "reflect": {"reflect_type": "even"},
+    "symmetric": {"reflect_type": "even"},
+    "wrap": {},
+}
+
+
 @composition(np.pad)
-def _pad(
-    array: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0, reflect_type: str = "even"
-) -> Any:
+def _pad(array: Any, pad_width: Any, mode: str = "constant", **options: Any) -> Any:
+    usual = _PAD_OPTIONS[choice("np.pad: mode", mode, tuple(_PAD_OPTIONS))]
+    if options.keys() - usual.keys():
+        raise ArgumentError(
+            f"np.pad with mode={mode!r} takes {'=, '.join(usual) or 'no option'}, got {', '.join(options)}"
+        )
     if isinstance(pad_width, dict):
         named = {axis % array.ndim: np.broadcast_to(width, 2) for axis, width in pad_width.items()}
         pad_width = [tuple(named.get(axis, (0, 0))) for axis in range(array.ndim)]
     if mode == "constant":
-        return pad_constant(array, pad_width, constant_values=constant_values)
-    if mode not in ("edge", "reflect", "symmetric", "wrap") or reflect_type != "even":
-        raise ArgumentError(
-            f"np.pad on Tensors takes mode='constant', 'edge', 'reflect', 'symmetric' or 'wrap', and "
-            f"reflect_type='even'; got mode={mode!r}, reflect_type={reflect_type!r}"
-        )
-    # these modes repeat entries: padding their numbers says which
-    for axis, (width, n) in enumerate(zip(np.broadcast_to(pad_width, (array.ndim, 2)), array.shape, strict=True)):
-        numbers: Any = np.pad(np.arange(n), tuple(width), mode)  # type: ignore[call-overload]
-        array = array[_ALL * axis + (numbers,)]
+        return pad_constant(array, pad_width, **(usual | options))
+    if "reflect_type" in options:
+        choice("np.pad: reflect_type", options["reflect_type"], ("even", "odd"))
+    if not np.any(pad_width):
+        return pad_constant(array, 0)
+    value: Any = next(iter((usual | options).values()), None)
+    values = np.broadcast_to(value, (array.ndim, 2))
+    for axis, pair in enumerate(np.broadcast_to(pad_width, (array.ndim, 2))):
+        widths = tuple(whole("pad_width", width, 0) for width in pair)
+        if any(widths):
+            array = _padded(array, axis, widths, mode, values[axis])
     return array
+
+
+def _padded(array: Any, axis: int, widths: tuple[int, ...], mode: str, values: Any) -> Any:
+    """Pad one axis in any mode but constant; `values` are the mode's option for either end."""
+    n = array.shape[axis]
+    if not n:
+        raise ShapeError(f"np.pad finds nothing to repeat on axis {axis} of shape {array.shape}: use mode='constant'")
+    if mode in ("linear_ramp", *_STATISTICS) or (values[0] == "odd" and n > 1):
+        first = _ahead(array, axis, widths[0], mode, values[0])
+        last = _ahead(np.flip(array, axis), axis, widths[1], mode, values[1])
+        return np.concatenate([first, array, np.flip(last, axis)], axis)
+    # the other modes repeat entries: padding their numbers says which
+    numbers: Any = np.pad(np.arange(n), widths, mode)  # type: ignore[call-overload]
+    return array[_ALL * axis + (numbers,)]
+
+
+def _ahead(array: Any, axis: int, width: int, mode: str, value: Any) -> Any:
+    """What a mode puts before the first entries of an axis."""
+    lead = _ALL * axis
+    if not width:
+        return array[(*lead, slice(0))]
+    if mode == "linear_ramp":
+        value = value.astype(np.result_type(array.dtype, np.float16))
+        steps = alike(np.arange(width, dtype=value.dtype).reshape((-1,) + (1,) * (array.ndim - axis - 1)), array)
+        ramp = value + (array[(*lead, slice(1))] - value) / width * steps
+        return (np.floor(ramp) if array.dtype.kind in "iu" else ramp).astype(array.dtype)
+    if mode in _STATISTICS:
+        length = None if value is None else whole("stat_length", value)
+        y = _STATISTICS[mode](array[(*lead, slice(length))], axis=axis, keepdims=True)
+        y = (np.rint(y) if array.dtype.kind in "iu" else y).astype(array.dtype)
+        return np.broadcast_to(y, (*array.shape[:axis], width, *array.shape[axis + 1 :]))
+    if array.dtype.kind == "b":
+        raise DTypeError("np.pad with reflect_type='odd' subtracts, which bools do not: convert them by astype()")
+    skipped = int(mode == "reflect")
+    period = array.shape[axis] - skipped
+    for done in range(0, width, period):  # turned about the first entry, and again about what is the first then
+        part = array[(*lead, slice(skipped, skipped + min(period, width - done)))]
+        array = np.concatenate([2 * array[(*lead, slice(1))] - np.flip(part, axis), array], axis)
+    return array[(*lead, slice(width))]
 
 
 # Joining: bound to kernels that take the arrays one by one
@@ -289,7 +378,7 @@ def _column_stack(tup: Any) -> Any:
 
 @composition(np.append)
 def _append(arr: Any, values: Any, axis: int | None = None) -> Any:
-    return np.concatenate([a if hasattr(a, "shape") else np.asarray(a) for a in (arr, values)], axis)
+    return np.concatenate([shaped(a) for a in (arr, values)], axis)
 
 
 # Taking apart: slices
