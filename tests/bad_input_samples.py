@@ -319,6 +319,8 @@ SAMPLES = {
     **{f"Tensor.{name}": method(name, 0, 0, 1) for name in ("trace", "diagonal")},
     "Tensor.repeat": one(lambda: leaf(2, 3).repeat, 2, 1),
     "Tensor.take": one(lambda: leaf(2, 3).take, [0, 1], 1, "wrap"),
+    "Tensor.compress": one(lambda: leaf(2, 3).compress, [True, False, True], 1),
+    "Tensor.choose": one(lambda: tn.Tensor([0, 1, 0]).choose, lambda: [array(3), array(3)], "wrap"),
     "Tensor.argsort": one(lambda: leaf(2, 3).argsort, 1, "stable"),
     "Tensor.searchsorted": one(lambda: tn.Tensor([0.0, 1.0, 2.0]).searchsorted, X, "left", [0, 1, 2]),
     "Tensor.round": one(lambda: leaf(2, 3).round, 1),
