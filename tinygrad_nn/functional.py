@@ -60,7 +60,7 @@ def tanh(x: Any) -> Any:
     >>> tanh(np.array([0.0, 1.0])).round(4)
     array([0.    , 0.7616])
     """
-    return np.tanh(numbers("tanh", x))
+    return np.tanh(x if isinstance(x, Tensor) else numbers("tanh", x))
 
 
 def array_of(name: str, x: Any) -> Any:

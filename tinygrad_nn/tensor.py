@@ -196,7 +196,7 @@ class Tensor(ArrayMethods):
     def item(self) -> Any:
         """Return the only entry as a Python number; what is computed from it is not recorded."""
         _leave("item()")
-        if self.size != 1:
+        if self._array.size != 1:
             raise ShapeError(f"item() needs a Tensor with one entry, this one has shape {self.shape}")
         return computed(self._array).item()
 
@@ -236,7 +236,7 @@ class Tensor(ArrayMethods):
                 "backward on a Tensor that depends on nothing that requires a gradient: give the parameters "
                 "requires_grad=True, and compute outside tn.no_grad()"
             )
-        release = not flag("retain_graph", retain_graph)
+        release = retain_graph is False or not flag("retain_graph", retain_graph)
         upstream = upstream_for(self, gradient)
         grads = walk(node, upstream, release=release)
         self._array = evaluated(self._array, grads)
