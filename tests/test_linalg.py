@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import re
 import weakref
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import tinygrad_nn as tn
 from tinygrad_nn import engine
+from tinygrad_nn.derivatives.linalg import linear
 from tinygrad_nn.errors import ArgumentError, NoDerivativeError, ShapeError
 
 
@@ -211,6 +213,17 @@ def test_pinv_of_matrices_without_full_rank_at_the_rank_that_rcond_sets(data):
         slopes.append((ends[0] - ends[1]) / (2 * h))
     expected = (4 * slopes[1] - slopes[0]) / 3
     np.testing.assert_allclose(np.sum(g * v), expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize(("x", "b"), [((4, 3), (2, 5)), ((4, 3), (4, 4, 5)), ((2, 4, 3), (7, 1, 1, 5))])
+def test_a_bias_that_does_not_fit_is_a_clear_error(x, b):
+    product = (*x[:-1], 5)
+    text = (
+        f"linear adds a bias of shape {b} to a product x @ w of shape {product}, which it does not fit: a bias has shape "
+        f"(5,), one entry for each output"
+    )
+    with pytest.raises(ShapeError, match=f"^{re.escape(text)}"):
+        linear(tn.Tensor(np.ones(x)), np.ones((3, 5)), np.ones(b))
 
 
 def test_svd_with_all_vectors_of_a_long_matrix_is_a_clear_error():
