@@ -374,6 +374,11 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ("_einsum", _SAME, ["...np.eye(n, dtype=_y.dtype), g))", "...np.ones(n, _y.dtype), g))"]),
         (
             "_einsum",
+            "a factor of ones, or of the identity, more than need be: the same numbers on a longer way",
+            ["...zip(term, strict=True)}", "...for pair in term}", "if True:...", "if c not in target"],
+        ),
+        (
+            "_einsum",
             "the factors are multiplied in another order",
             ["...optimize: Any=True)", "how = bool(optimize)", "...*factors), shapes[k])"],
         ),

@@ -219,8 +219,8 @@ def test_pinv_of_matrices_without_full_rank_at_the_rank_that_rcond_sets(data):
 def test_a_bias_that_does_not_fit_is_a_clear_error(x, b):
     product = (*x[:-1], 5)
     text = (
-        f"linear adds a bias of shape {b} to a product x @ w of shape {product}, which it does not fit: a bias has shape "
-        f"(5,), one entry for each output"
+        f"linear adds a bias of shape {b} to a product x @ w of shape {product}, which it does not fit: a bias has "
+        f"shape (5,), one entry for each output"
     )
     with pytest.raises(ShapeError, match=f"^{re.escape(text)}"):
         linear(tn.Tensor(np.ones(x)), np.ones((3, 5)), np.ones(b))
