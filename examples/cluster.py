@@ -7,7 +7,8 @@ training is that of one process; only the arrays differ.  The table shows what t
 A step is some hundred tasks of Dask's: they cost 60 ms of processor time before anything is computed, and are sent
 around besides.  The network of the notebook needs a millisecond, so that it is hundreds of times slower here, with two
 workers as with one.  A cluster is for data that fit into no one memory, and for batches that take seconds to compute:
-``--data DIR --width 1024`` has such ones.  On one machine more threads of BLAS give the same for nothing.
+with ``--data DIR --width 1024`` and all 60,000 images an epoch took 9.6 s with one worker, 6.1 s with two, and 7.2 s
+on one core without a cluster, on an idle machine of two cores.
 Needs Dask: pip install "tinygrad-nn[dask]".
 """
 
