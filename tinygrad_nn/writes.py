@@ -17,7 +17,7 @@ from tinygrad_nn import places
 from tinygrad_nn.derivatives import Blank
 from tinygrad_nn.errors import GraphError
 
-__all__ = ["check_unwritten", "clock", "last_write", "retire", "touch", "touch_array"]
+__all__ = ["check_unwritten", "clock", "last_write", "retire", "touch", "touch_all", "touch_array"]
 
 clock = itertools.count(1)
 last_write = [0]
@@ -27,10 +27,18 @@ _GONE = Blank((), np.dtype(float))  # what a leaf's Tensor has written when it m
 
 def touch(leaf: Any, data: Any) -> None:
     """Stamp a leaf whose Tensor's data was just written, so that older graphs that need it can tell."""
-    if leaf.written is None:
-        _written.add(leaf)
-    leaf.stamp = last_write[0] = next(clock)
-    leaf.written = data
+    touch_all([(leaf, data)])
+
+
+def touch_all(written: Sequence[tuple[Any, ...]]) -> None:
+    """Stamp leaves; each stands first in its tuple, the array that was written second."""
+    stamp = last_write[0] = next(clock)
+    for item in written:
+        leaf = item[0]
+        if leaf.written is None:
+            _written.add(leaf)
+        leaf.stamp = stamp
+        leaf.written = item[1]
 
 
 _arrays: dict[int, tuple[Any, int]] = {}

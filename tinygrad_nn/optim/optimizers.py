@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy import multiply, subtract
@@ -14,12 +14,14 @@ from tinygrad_nn.checks import flag
 from tinygrad_nn.conversion import moved
 from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
 from tinygrad_nn.tensor import Tensor
-from tinygrad_nn.writes import touch
+from tinygrad_nn.writes import touch_all
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
 _OF_SCHEDULES = {"initial_lr"}  # what a schedule puts into a group, before or after the state is loaded
 _SMALL = 1000  # entries
+_Ready: TypeAlias = "tuple[Any, Any, Any, Tensor]"
+"""A parameter about to be updated: its leaf, its array, its gradient, and itself."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -128,24 +130,35 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place."""
-        states, update = self.state, self.update
         for group in self.param_groups:
-            for p in group["params"]:
-                leaf = p._node  # noqa: SLF001 - what p.grad and p.data look up, in a third of the time
-                if leaf is not None and leaf.grad is not None:
-                    if leaf.moved and self._kinds.get(p) != _kind(p):
-                        raise StateError(
-                            f"a parameter of shape {p.shape} was moved to another kind of array, {_kind(p)[1]}, by "
-                            f"Module.to after this optimizer was made: make the optimizer anew after the move"
-                        )
-                    state = states.get(p)
-                    if state is None:
-                        state = states[p] = {}
-                    data = p._array  # noqa: SLF001
-                    try:
-                        update(data, leaf.grad, state, group)
-                    finally:  # also where it broke off halfway
-                        touch(leaf, data)  # graphs that need the old values will notice
+            ready = self._ready(group)
+            try:
+                self._update_all(ready, group)
+            finally:  # also where it broke off halfway: graphs that need the old values will notice
+                touch_all(ready)
+
+    def _ready(self, group: dict[str, Any]) -> list[_Ready]:
+        """List the parameters of a group that have a gradient; raise if one is not what it was."""
+        ready: list[_Ready] = []
+        for p in group["params"]:
+            leaf = p._node  # noqa: SLF001 - what p.grad and p.data look up, in a third of the time
+            if leaf is not None and (grad := leaf.grad) is not None:
+                if leaf.moved and self._kinds.get(p) != _kind(p):
+                    raise StateError(
+                        f"a parameter of shape {p.shape} was moved to another kind of array, {_kind(p)[1]}, by "
+                        f"Module.to after this optimizer was made: make the optimizer anew after the move"
+                    )
+                ready.append((leaf, p._array, grad, p))  # noqa: SLF001
+        return ready
+
+    def _update_all(self, ready: list[_Ready], group: dict[str, Any]) -> None:
+        """Update the parameters of a group, one after the other."""
+        states, update = self.state, self.update
+        for _, data, grad, p in ready:
+            state = states.get(p)
+            if state is None:
+                state = states[p] = {}
+            update(data, grad, state, group)
 
     def spare(self, like: Any) -> Any:
         """Return an array of the shape and dtype of `like`, to be overwritten: it saves an allocation a step."""
@@ -288,11 +301,7 @@ class SGD(Optimizer):
         """Take one step down the gradient."""
         if group["weight_decay"]:
             grad = grad + float(group["weight_decay"]) * data
-        lr, dtype, kind, rate = self._rate
-        if lr is not group["lr"] or dtype is not data.dtype or kind is not type(data):
-            self.check_range("lr", group["lr"], float("inf"))
-            rate = _number(group["lr"], data.dtype, type(data) is np.ndarray)
-            self._rate = group["lr"], data.dtype, type(data), rate
+        rate = self._rated(data, group["lr"])[-1]
         if group["momentum"]:
             momentum = float(group["momentum"])
             if not state:
@@ -301,8 +310,26 @@ class SGD(Optimizer):
             velocity *= momentum
             velocity += grad
             grad = grad + momentum * velocity if group["nesterov"] else velocity
-        spare = self.spare(data) if data.size > _SMALL else None  # a small array is allocated faster than looked up
-        subtract(data, multiply(grad, rate, spare), data)
+        subtract(data, multiply(grad, rate, self.spare(data)), data)
+
+    def _update_all(self, ready: list[_Ready], group: dict[str, Any]) -> None:
+        if group["weight_decay"] or group["momentum"] or type(self).update is not SGD.update:
+            super()._update_all(ready, group)
+            return
+        lr, (then, dtype, kind, rate) = group["lr"], self._rate
+        for _, data, grad, _ in ready:
+            if lr is not then or data.dtype is not dtype or type(data) is not kind:
+                then, dtype, kind, rate = self._rated(data, lr)
+            # a small array is allocated faster than looked up
+            subtract(data, multiply(grad, rate, None if data.size < _SMALL else self.spare(data)), data)
+
+    def _rated(self, data: Any, lr: float) -> tuple[Any, ...]:
+        """Return the learning rate as an array to compute with `data`, last, and what it was made for; or raise."""
+        kind = type(data)
+        if self._rate[0] is not lr or self._rate[1] is not data.dtype or self._rate[2] is not kind:
+            self.check_range("lr", lr, float("inf"))
+            self._rate = lr, data.dtype, kind, _number(lr, data.dtype, kind is np.ndarray)
+        return self._rate
 
 
 class RMSprop(Optimizer):
