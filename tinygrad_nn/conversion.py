@@ -106,7 +106,7 @@ def evaluated(root: Any, grads: dict[Any, Any]) -> Any:
     Those gradients are put into `grads`; the ones of leaves that hold Dask arrays stay as they are.  Tensors that
     wait for it are computed along.
     """
-    if not _is_lazy(root):
+    if type(root) is np.ndarray or not _is_lazy(root):
         return root
     leaves = [leaf for leaf in grads if not leaf.lazy]
     waiting = list(_waiting.values())
@@ -175,13 +175,16 @@ def unwrap_index(index: Any) -> Any:
 def upstream_for(y: Any, gradient: Any) -> Any:
     """The upstream gradient for a walk from `y`: what was given, checked, or a one."""
     if gradient is None:
-        if y.size != 1:
+        array = plain(y)
+        if array.size != 1:
             raise GraphError(
                 f"backward() starts from one number, this Tensor has shape {y.shape}: take .sum() or .mean(), "
                 f"or pass gradient=, an array of that shape"
             )
-        array = plain(y)
-        return np.array(1, array.dtype).reshape(array.shape) if type(array) is np.ndarray else np.ones_like(array)
+        if type(array) is not np.ndarray:
+            return np.ones_like(array)
+        one = np.array(1, array.dtype)
+        return one if array.shape == () else one.reshape(array.shape)
     g = plain(gradient) if isinstance(gradient, Traced) else as_array(gradient, None)
     if g.shape != y.shape:
         raise ShapeError(f"gradient= has shape {g.shape}, the Tensor {y.shape}: they must be equal")

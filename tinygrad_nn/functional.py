@@ -16,6 +16,7 @@ from tinygrad_nn.conversion import check_generator
 from tinygrad_nn.derivatives.elementwise import bounded, relu, sigmoid
 from tinygrad_nn.derivatives.indexing import within
 from tinygrad_nn.derivatives.random import random_like
+from tinygrad_nn.derivatives.reductions import mean_square
 from tinygrad_nn.derivatives.table import plain
 from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 from tinygrad_nn.tensor import Tensor
@@ -564,7 +565,8 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     2.5
     """
     prediction, target = _pair("mse_loss", prediction, target)
-    return _reduce(np.square(prediction - target), reduction)
+    error = prediction - target
+    return mean_square(error) if reduction == "mean" else _reduce(np.square(error), reduction)
 
 
 def l1_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:

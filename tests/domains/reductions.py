@@ -29,6 +29,11 @@ def sieve(d: Draw, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(sum(np.indices(shape), d.rng.integers(3)) % 3 != 1) if shape else np.asarray(True)
 
 
+@domain(reductions.mean_square)
+def mean_square(d: Draw, function: Callable[..., Any]) -> Case:
+    return Case(function, [d.values(d.shape(min_side=1))])
+
+
 @domain(np.sum, np.mean)
 def reduction(d: Draw, function: Callable[..., Any]) -> Case:
     if d.seldom():

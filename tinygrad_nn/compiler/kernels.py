@@ -50,7 +50,7 @@ def _flattened(op: Op, makers: dict[Value, Op], uses: dict[Value, int]) -> list[
         return []
     if axis == 0 and len(x.shape) == 2 and x.shape[0] <= _LONGEST_DOT:
         op.kind, op.function, op.kwargs = "dot", np.dot, {}
-        op.args = (constant(np.ones(x.shape[0], x.dtype), "ones"), x)
+        op.args = (constant(np.ones(x.shape[0], x.dtype)), x)
         return []
     maker = makers.get(x)
     if axis is not None or not x.shape or x.size > _LONGEST_DOT or maker is None or not _is_laid_out(x, makers):
@@ -59,7 +59,7 @@ def _flattened(op: Op, makers: dict[Value, Op], uses: dict[Value, int]) -> list[
     source = squared if squared is not None and _is_laid_out(squared, makers) else x
     flat = source if len(source.shape) == 1 else Value("computed", (source.size,), source.dtype)
     view = Op("view", np.reshape, (source, (source.size,)), {}, (flat,), backward=op.backward, quiet=op.quiet)
-    other = flat if source is squared else constant(np.ones(x.size, x.dtype), "ones")
+    other = flat if source is squared else constant(np.ones(x.size, x.dtype))
     op.kind, op.function, op.args, op.kwargs = "dot", np.dot, (other, flat), {}
     return [view] if flat is not source else []
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.compiler.program import Op, Value, values_in
-from tinygrad_nn.derivatives import Row, elementwise, linalg, random, shaping
+from tinygrad_nn.derivatives import Row, elementwise, linalg, random, reductions, shaping
 
 __all__ = ["is_data_dependent", "lower"]
 
@@ -95,11 +95,17 @@ def _mean(emit: Emit, args: tuple[Any, ...], kwargs: dict[str, Any], result: Val
     return emit("ufunc", np.divide, total, float(x.size // result.size))
 
 
+def _mean_square(emit: Emit, args: tuple[Any, ...], kwargs: dict[str, Any], result: Value) -> Value | None:
+    (x,) = args
+    square = emit("ufunc", np.square, x, shape=x.shape, dtype=x.dtype) if isinstance(x, Value) else x
+    return _mean(emit, (square,), kwargs, result)
+
+
 def _product(emit: Emit, args: tuple[Any, ...], kwargs: dict[str, Any], _result: Value) -> Value | None:
-    # for two matrices dot and matmul are the same numbers, and dot is faster where one side is 1
+    # into a matrix dot and matmul are the same numbers, and dot is faster where one side is 1
     a, b = args[:2]
     both = isinstance(a, Value) and isinstance(b, Value) and len(args) == 2 and not kwargs
-    if both and len(a.shape) == len(b.shape) == 2 and a.dtype == b.dtype and a.dtype.kind == "f":
+    if both and len(a.shape) in (1, 2) and len(b.shape) == 2 and a.dtype == b.dtype and a.dtype.kind == "f":
         return emit("dot", np.dot, a, b)
     return None
 
@@ -189,6 +195,7 @@ _LOWERINGS: dict[Callable[..., Any], Lowering] = {
     np.all: _reduction(np.logical_and),
     np.any: _reduction(np.logical_or),
     np.mean: _mean,
+    reductions.mean_square: _mean_square,
     np.matmul: _product,
     np.dot: _product,
     linalg.linear: _linear,

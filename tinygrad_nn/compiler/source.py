@@ -106,11 +106,10 @@ class Source:
 
     def _constant(self, value: Value) -> str:
         array = value.source
-        name = self._name(_number_name(array) if array.ndim == 0 else value.name or "constant")
         text = filled(array) if array.ndim else None
-        if value.name == "ones":
-            text = f"np.ones({array.shape}, {dtype_name(array.dtype)})"
-        elif text is None and array.size <= _LONGEST:
+        stem = "ones" if text and text.startswith("np.ones") else "constant"
+        name = self._name(_number_name(array) if array.ndim == 0 else value.name or stem)
+        if text is None and array.size <= _LONGEST:
             text = f"np.array({nested(array.tolist())}, {dtype_name(array.dtype)})" + _reshaped(array)
         if text is None:
             self.given[name] = array

@@ -71,8 +71,21 @@ def _mean_rule(g: Any, _y: Any, _a: Any, axis: Axis = None, *, keepdims: bool = 
     return _let_in(expand(g, _a.shape, axis) / _counted(_a.shape, axis, where).astype(g.dtype), where)
 
 
+def _mean_square(x: Any) -> Any:
+    """Return the mean of the squares of all entries."""
+    return _mean(np.square(x))
+
+
+def _mean_square_rule(g: Any, _y: Any, x: Any) -> Any:
+    if g.dtype == np.float16:
+        g = g.astype(np.float32)
+    return g / (x.size / 2) * x
+
+
 numpy_row(np.sum, _sum_rule, kernel=_sum)
 numpy_row(np.mean, _mean_rule, kernel=_mean)
+# one row for the two that a loss ends with, since a step of a small network pays for each row on its way
+mean_square: Callable[..., Any] = own(_mean_square, _mean_square_rule, name="mean_square")
 
 # Extremes
 

@@ -57,6 +57,7 @@ class Blank:
         return int(np.prod(self.shape, dtype=np.int64))
 
 
+_LONGEST_DOT = 1024  # rows; of more, sums are left to NumPy, and need no array of ones of that length
 _REFUSED = frozenset({"out", "dtype"})
 
 
@@ -454,10 +455,23 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     if extra < 0:
         raise ShapeError(f"a gradient of shape {g.shape} cannot be summed to the larger shape {shape}")
     if extra:
-        # over one axis of an array by the ufunc's own method: a bias's gradient in half the time
-        g = np.add.reduce(g) if extra == 1 and type(g) is np.ndarray else g.sum(axis=tuple(range(extra)))
+        g = _sum_rows(g) if extra == 1 and g.ndim == 2 else g.sum(axis=tuple(range(extra)))
     axes = [i for i, n in enumerate(shape) if n == 1 != g.shape[i]]
     return g.sum(axis=tuple(axes), keepdims=True) if axes else g
+
+
+def _sum_rows(g: Any) -> Any:
+    """Sum a matrix over its first axis: a bias's gradient, which as a product with ones takes a third of the time."""
+    if type(g) is np.ndarray and g.dtype.char in "fd" and len(g) <= _LONGEST_DOT:
+        return _ones(len(g), g.dtype.char).dot(g)
+    if type(plain(g)) is np.ndarray and g.dtype.char in "fd" and g.shape[0] <= _LONGEST_DOT:
+        return np.dot(np.ones(g.shape[0], g.dtype), g)
+    return g.sum(axis=0)
+
+
+@functools.lru_cache(maxsize=64)
+def _ones(n: int, dtype: str) -> np.ndarray[Any, Any]:
+    return np.ones(n, dtype)
 
 
 def check_pullback(row: Row, y: Any) -> tuple[Any, Callable[[Any], Any]]:
