@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from typing import Any
 
@@ -16,7 +17,7 @@ from test_device import NOT_ALWAYS
 
 import tinygrad_nn as tn
 from tinygrad_nn import engine
-from tinygrad_nn.derivatives import elementwise, indexing
+from tinygrad_nn.derivatives import elementwise, indexing, unbroadcast
 from tinygrad_nn.derivatives.linalg import linear
 from tinygrad_nn.derivatives.table import COMPOSITIONS, rows
 from tinygrad_nn.errors import TinygradError
@@ -417,6 +418,19 @@ def test_a_linear_layer_widens_as_its_parts_do(shape: tuple[int, ...], dtypes: A
     for y in (linear(*arrays), linear(*map(leaf, arrays)).data):
         assert y.dtype == expected.dtype
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("n", [0, 1, 7, 1024, 1025])
+def test_a_biass_gradient_is_the_sum_over_the_rows_for_arrays_and_tensors(n: int, dtype: Any) -> None:
+    rows = np.random.default_rng(n).standard_normal((n, 3)).astype(dtype)
+    exact = np.array([math.fsum(column) for column in rows.T.astype(float)])
+    size = np.abs(rows).sum(axis=0, dtype=float)
+    for laid_out in (rows, np.asfortranarray(rows), np.repeat(rows, 2, axis=1)[:, ::2]):
+        got = unbroadcast(laid_out, (3,))
+        np.testing.assert_array_equal(unbroadcast(tn.Tensor(laid_out), (3,)).data, got)
+        assert got.dtype == dtype
+        assert np.all(np.abs(got - exact) <= max(n, 1) ** 0.5 * max(np.finfo(dtype).eps, 2.3e-16) * size)
 
 
 class Later(Guest):

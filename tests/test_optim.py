@@ -529,6 +529,32 @@ def test_an_optimizer_of_ones_own_defines_update():
         Optimizer([q], {"lr": 0.1, "weight_decay": 0.0}).step()
 
 
+def test_an_update_of_ones_own_is_taken_in_a_plain_sgd_too():
+    class Signed(SGD):
+        def update(self, data, grad, state, group):
+            super().update(data, np.sign(grad), state, group)
+
+    p = tn.Tensor([1.0, -1.0], requires_grad=True)
+    run(Signed([p], lr=0.1), [p], [[np.array([5.0, -7.0])]])
+    np.testing.assert_allclose(p.data, [0.9, -0.9])
+
+
+def test_plain_sgd_takes_parameters_of_every_dtype_and_a_rate_that_changes():
+    rng = np.random.default_rng(0)
+    dtypes = [np.float32, np.float64, np.float32, np.float16, np.longdouble]
+    params = [leaf(rng, (n, 2), dtype) for n, dtype in zip([3, 700, 4, 1, 2], dtypes, strict=True)]
+    optimizer = SGD(params, lr=0.5)
+    for rate in (0.5, 0.25, 1):
+        optimizer.param_groups[0]["lr"] = rate
+        before = [p.data.copy() for p in params]
+        for p in params:
+            p.grad = rng.standard_normal(p.shape).astype(p.dtype)
+        optimizer.step()
+        for p, old in zip(params, before, strict=True):
+            assert p.dtype == old.dtype
+            np.testing.assert_array_equal(p.data, old - np.array(rate, p.dtype) * p.grad)
+
+
 def test_repr():
     p, q = leaf(np.random.default_rng(0), (2,)), leaf(np.random.default_rng(0), (2,))
     assert repr(SGD([{"params": p}, {"params": [q], "lr": 0.5}])) == (
