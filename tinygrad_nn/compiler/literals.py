@@ -85,8 +85,9 @@ def filled(array: np.ndarray[Any, Any]) -> str | None:
     flat = array.ravel()
     dtype = dtype_name(array.dtype)
     if array.size and (flat.view(np.uint8).reshape(array.size, -1) == flat[:1].view(np.uint8)).all():
-        one = array.dtype.kind in "fc" and flat[0] == 1
-        return f"np.ones({array.shape}, {dtype})" if one else f"np.full({array.shape}, {_number(flat[0].item())}, {dtype})"
+        if array.dtype.kind in "fc" and flat[0] == 1:
+            return f"np.ones({array.shape}, {dtype})"
+        return f"np.full({array.shape}, {_number(flat[0].item())}, {dtype})"
     if array.size > 1 and array.dtype.kind == "i":
         start, step = int(flat[0]), int(flat[1]) - int(flat[0])
         if step and (np.diff(flat) == step).all():
