@@ -75,7 +75,7 @@ def test_training_does_not_grow(no_collector) -> None:
 
     tracemalloc.start()
     try:
-        for _ in range(200):  # until the optimizer's cache of numbers is full
+        for _ in range(600):  # until the optimizer's cache of numbers is full
             once()
         losses.clear()
         before = tracemalloc.get_traced_memory()[0]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
-from weakref import WeakSet, ref
+from weakref import ref
 
 import numpy as np
 
@@ -21,7 +22,8 @@ __all__ = ["check_unwritten", "clock", "last_write", "retire", "touch", "touch_a
 
 clock = itertools.count(1)
 last_write = [0]
-_written: WeakSet[Any] = WeakSet()
+_leaves: dict[int, Any] = {}
+"""Leaves that were written to, by identity: weak references, in a dict since its values are listed in one piece."""
 _GONE = Blank((), np.dtype(float))  # what a leaf's Tensor has written when it moved to another leaf
 
 
@@ -36,7 +38,7 @@ def touch_all(written: Sequence[tuple[Any, ...]]) -> None:
     for item in written:
         leaf = item[0]
         if leaf.written is None:
-            _written.add(leaf)
+            _leaves[id(leaf)] = ref(leaf, partial(_leaves.pop, id(leaf)))
         leaf.stamp = stamp
         leaf.written = item[1]
 
@@ -60,8 +62,8 @@ def retire(leaf: Any) -> None:
 
 def check_unwritten(nodes: Sequence[Any]) -> None:
     """Raise if a rule would read values that were overwritten after the forward pass."""
-    for leaf in list(_written):
-        for node in nodes:
+    for leaf in [reference() for reference in list(_leaves.values())]:
+        for node in nodes if leaf is not None else ():
             if leaf.stamp > node.number and _reads(node, leaf):
                 raise _overwritten(f"{places.name_of(leaf) or 'a Tensor'} of shape {leaf.shape}", node)
     for reference, stamp in list(_arrays.values()):

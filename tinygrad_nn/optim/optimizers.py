@@ -284,7 +284,8 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay})
-        self._rate: tuple[Any, ...] = (None, None, None, None)  # the latest learning rate as an array, and what it was made for
+        # the latest learning rate as an array, last, and what it was made for
+        self._rate: tuple[Any, ...] = (None, None, None, None)
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ArgumentError if an option of a group is out of range."""
