@@ -1428,6 +1428,31 @@ def test_an_array_of_another_kind_that_is_written_to(kind, tmp_path):
     assert step.recordings == (1 if kind == "memmap" else 2)
 
 
+POLYNOMIALS = {
+    "poly1d": (np.poly1d, "coeffs"),
+    "Polynomial": (np.polynomial.Polynomial, "coef"),
+    "Chebyshev": (np.polynomial.Chebyshev, "coef"),
+}
+
+
+@pytest.mark.parametrize("kind", POLYNOMIALS)
+def test_a_polynomial_whose_coefficients_are_written_to(kind):
+    """SILENT: coefficients inside an object of NumPy's would stay; what it computes from them itself is refused."""
+    make, name = POLYNOMIALS[kind]
+    polynomial, w = make([1.5, 2.0, 0.5]), parameter(2.0)
+
+    def loss(x):
+        return np.sum(w * x * getattr(polynomial, name))
+
+    step = compile(loss)
+    x = np.array([3.0])
+    check(loss, step, x, parameters=[w])
+    getattr(polynomial, name)[0] = 4.0
+    check(loss, step, x, parameters=[w])
+    assert step.recordings == 1
+    refused(lambda x: np.sum(w * x) * polynomial(np.array([2.0, 3.0]))[0], x, match="of a Tensor")
+
+
 def test_the_arrays_of_a_recording():
     """MILD: every intermediate result of every run would stay in memory until the collector comes by."""
     net = tn.nn.Sequential(tn.nn.Linear(3, 4), np.tanh, tn.nn.Linear(4, 2))

@@ -36,10 +36,10 @@ __all__ = ["World"]
 
 _OWN = ("tinygrad_nn", "numpy")
 _FOREIGN = frozenset({*sys.stdlib_module_names, *_OWN}) - {"__main__"}
-_OPEN = (Module, Mapping, Sequence, AbstractSet)
+_OPEN = (Module, Mapping, Sequence, AbstractSet, np.poly1d)
 """Objects of other people's classes that are opened all the same: they are no more than what they hold."""
-_NAMESPACES = frozenset({"argparse", "types"})
-"""The modules of Namespace and SimpleNamespace."""
+_PLAIN_MODULES = ("argparse", "types", "numpy.polynomial")
+"""The modules of Namespace, SimpleNamespace and NumPy's polynomials, which are opened too."""
 _ANY_NAME = frozenset({"__dict__", "asdict", "astuple", "attrgetter", "eval", "exec", "locals", "vars"})
 """Code that says one of these may read attributes that it does not name."""
 _CALLED = (types.FunctionType, staticmethod, classmethod, property)
@@ -208,7 +208,7 @@ class World:
             yield from (place for key in _slots(kind) for place in self._at(Place(item, key, f"{name}.{key}")))
         if not hasattr(item, "__dict__") or isinstance(item, types.MethodType):
             return
-        if foreign and not isinstance(item, _OPEN) and kind.__module__ not in _NAMESPACES:
+        if foreign and not isinstance(item, _OPEN) and not kind.__module__.startswith(_PLAIN_MODULES):
             self._asked.append((name, item, None))
             return
         holder = Holder(name, vars(item), item)
@@ -231,7 +231,7 @@ class World:
                     yield f"{name}.{key}", part
         elif holder is None:
             for key in sorted(self._words & vars(item).keys()):
-                yield from self._at(Place(item, key, f"{name}.{key}"))
+                yield from self._at(Place(vars(item), key, f"{name}.{key}"))  # a property may have the same name
         else:
             any_name = not self._words.isdisjoint(_ANY_NAME)
             plain = {key for key, part in holder.items() if key not in self._words and _is_plain(part)}
