@@ -39,7 +39,7 @@ def _matmul_a(g: Any, _y: Any, _a: Any, b: Any, *, axes: Any = None) -> Any:
     if axes is not None:
         return _placed(_matmul_a, 0, axes, g, _a, b)
     if b.ndim == _a.ndim == 2:
-        return g.dot(b.T)  # for matrices the same as matmul, and faster where one side is 1
+        return np.dot(g, b.T)  # for matrices the same as matmul, and faster where one side is 1
     if b.ndim == 1:
         return g[..., None] * b
     if _a.ndim == 1:
@@ -51,7 +51,7 @@ def _matmul_b(g: Any, _y: Any, a: Any, _b: Any, *, axes: Any = None) -> Any:
     if axes is not None:
         return _placed(_matmul_b, 1, axes, g, a, _b)
     if a.ndim == _b.ndim == 2:
-        return a.T.dot(g)
+        return np.dot(a.T, g)
     if a.ndim == 1:
         return a[:, None] * g[..., None, :] if _b.ndim > 1 else a * g
     if _b.ndim == 1:
