@@ -16,6 +16,7 @@ from tinygrad_nn.testing.kinks import direction
 from tinygrad_nn.testing.oracles import Oracle, quiet
 from tinygrad_nn.testing.problem import Arrays, Problem
 from tinygrad_nn.testing.report import CONTRACT, KINK, NOT_COMPARED, OK, VAGUE, WRONG, Cause, InputReport, Report
+from tinygrad_nn.testing.watched import meets_kinks
 
 __all__ = ["Checker"]
 __tracebackhide__ = True  # pytest shows the lines of the caller
@@ -194,7 +195,9 @@ class Checker:
                 doubtful = doubtful if doubtful and self._has_kinks() else []
             here = [r for k, r in doubtful if self.judge.next_door(k)[0]]
         for result in here if nodes.every else []:
-            result.verdict, result.note = KINK, "right next door, and where kinks meet any mixture may come out"
+            result.verdict = KINK
+            result.note = "right next door; exactly here kinks meet, and what comes out need not be the derivative"
+            self.report.notes.append(f"{result.name}: {result.note}")
             self.report.causes = [c for c in self.report.causes if c.input != result.name or c.kind != "ties"]
         if nodes.wrong is not None and not wrong:
             self.report.causes.append(
@@ -208,13 +211,17 @@ class Checker:
         return nodes
 
     def _has_kinks(self) -> bool:
-        """Whether the function, run on Tensors where that is possible, has kinks or ties at the point."""
-        if self.problem.by_framework is None:
+        """Whether the function has kinks or ties at the point: run on Tensors where it can be, else on arrays."""
+        problem = self.problem
+        if problem.by_framework is None:
             return False
         try:
-            tape = locate.recorded(self.problem.by_framework(), self.vs)
+            tape = locate.recorded(problem.by_framework(), self.vs)
         except Exception:  # noqa: BLE001 - made for arrays only
-            return False
+            try:
+                return meets_kinks(problem.outputs, self._fresh())
+            except Exception:  # noqa: BLE001 - and for those only that are nothing else
+                return False
         tape.calls = [c for c in tape.calls if c.row.selects or c.row.name in locate.COMPARISONS]
         return locate.judged(tape, self._verdict_of).kinks
 

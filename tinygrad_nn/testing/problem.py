@@ -107,9 +107,8 @@ class Problem:
 
     def gradients(self, arrays: Arrays, vs: Arrays) -> Arrays:
         """Run forward and backward once: one gradient, or None, for each array."""
-        return self.pulled([np.array(a) if isinstance(a, (np.ndarray, np.generic)) else a for a in arrays])[1](
-            [np.array(v) for v in vs]
-        )
+        points = [np.array(a, subok=True) if isinstance(a, (np.ndarray, np.generic)) else a for a in arrays]
+        return self.pulled(points)[1]([np.array(v, subok=True) for v in vs])
 
 
 def plain(value: Any, name: str) -> Any:
