@@ -35,6 +35,7 @@ FIRST, SMALLER, SMALLEST, LARGER = 5, (13, 21), 30, (-3, -11, -19)
 ROWS = 10
 GOOD = {np.longdouble: 1e-13, np.float64: 1e-12}
 TRIALS = 5
+SHARP = "complex step in long double"
 BRANCH = 1e-15  # an imaginary part beyond it is no derivative
 EPS = float(np.finfo(np.float64).eps)
 
@@ -48,7 +49,7 @@ class Slope:
     value : the slope of <v, f>
     error : the oracle's own bound of its error
     size : the sum of the magnitudes of the terms that make up `value`
-    method : "complex step", "long double" or "float64"
+    method : "complex step", "complex step in long double", "long double" or "float64"
     jump : the difference between right and left slope, summed in magnitude; 0 where smooth
     terms : what adds up to `value`, for each output; only of the complex step
     step : the smallest step of the differences it is made of; 0 for the complex step
@@ -279,6 +280,7 @@ class Oracle:
         if not gap <= ROUGH * wide.size:
             return None
         wide.error = 16 * float(np.finfo(np.longdouble).eps) * (gap / EPS + wide.size)
+        wide.method, wide.terms = SHARP, []
         return wide
 
     def rounded(self, k: int, u: Any, slope: Slope, rng: np.random.Generator) -> float:
@@ -286,7 +288,7 @@ class Oracle:
 
         For a slope by differences, it is what the function's values move by, over the step.
         """
-        kind = np.longdouble if slope.method == "long double" else np.float64
+        kind, pair = (np.longdouble, np.clongdouble) if "long double" in slope.method else (np.float64, np.complex128)
         found: list[float] = []
         for _ in range(2 * TRIALS):
             if len(found) == TRIALS:
@@ -297,7 +299,7 @@ class Oracle:
                     ys = other._at_base(kind)
                     value = sum(float(np.sum(weighed(v, y))) for v, y in zip(self.vs, ys, strict=True)) / slope.step
                 else:
-                    value = getattr(other._complex(k, u), "value", np.nan)
+                    value = getattr(other._complex(k, u, pair), "value", np.nan)
             except Exception:  # noqa: BLE001 - code that takes plain arrays only
                 return 0.0
             # beyond the edge of a domain, or on the other side of a branch cut, nothing is told

@@ -15,7 +15,7 @@ Watch = Callable[[Any, str, list[Any], dict[str, Any]], Callable[[Any], Any]]
 
 SAME = {
     np.negative, np.positive, np.absolute, np.fabs, np.conjugate, np.sign, np.copysign, np.heaviside,
-    np.maximum, np.minimum, np.fmax, np.fmin, np.clip, np.floor, np.ceil, np.rint, np.trunc, np.ldexp, np.frexp,
+    np.maximum, np.minimum, np.fmax, np.fmin, np.floor, np.ceil, np.rint, np.trunc, np.ldexp, np.frexp,
 }  # fmt: skip
 SUMS = {np.matmul, np.vecdot}
 CORNERS = {np.absolute, np.fabs, np.sign, np.heaviside}
@@ -58,12 +58,19 @@ class Watched(np.ndarray):
         return tuple(wrapped) if isinstance(found, tuple) else wrapped[0]
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """Let compiled functions that are no ufuncs be seen by their arguments."""
+        """Run any other function; those that are compiled and no ufuncs are seen by their arguments."""
         if function in COMPILED or function.__module__ == "numpy.linalg":
             inputs = list(args)
             self.watch(function, "", inputs, kwargs)
             args = tuple(watched(a, self.watch) if a is not b else b for a, b in zip(inputs, args, strict=True))
-        return super().__array_function__(function, types, args, kwargs)
+        return self._again(super().__array_function__(function, types, args, kwargs))
+
+    def _again(self, found: Any) -> Any:
+        """What a function made of bare arrays, watched again."""
+        if isinstance(found, tuple):
+            parts = map(self._again, found)
+            return type(found)(*parts) if hasattr(found, "_fields") else tuple(parts)
+        return watched(found, self.watch) if type(found) is np.ndarray and _inexact(found) else found
 
     def dot(self, other: Any, out: Any = None) -> Any:
         """As the function of this name, which is seen."""
@@ -105,7 +112,7 @@ def rounded(arrays: Arrays, rng: np.random.Generator) -> Arrays:
             return np.where(keep & (y == np.rint(y)), y, y * (1 + noise))
 
     def watch(function: Any, method: str, inputs: list[Any], _: dict[str, Any]) -> Callable[[Any], Any]:
-        if function in SAME:
+        if function in SAME or function.__name__ == "clip":
             return unchanged
         whole = all(map(_whole, inputs))
         if method not in {"__call__", "outer"} or function in SUMS:
@@ -129,7 +136,7 @@ def meets_kinks(forward: Callable[[Arrays], Arrays], arrays: Arrays) -> bool:
             found = found or bool(np.any(inputs[0] == inputs[1]))
         elif method == "__call__" and function in CORNERS:
             found = found or not np.all(inputs[0])
-        elif function is np.clip:
+        elif function.__name__ == "clip":  # a ufunc without a public name
             found = found or any(np.any(inputs[0] == bound) for bound in inputs[1:] if bound is not None)
         return unchanged
 

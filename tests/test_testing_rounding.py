@@ -1,0 +1,164 @@
+"""What rounding inside of a function does: each operation rounded otherwise, and the verdicts that rest on it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checker_corpus import scored_layers, tuning_layers
+from checker_corpus.blind import forward
+from checker_corpus.kinked_networks import NETWORKS, rectified
+from checker_corpus.referee import draw
+
+from tinygrad_nn.testing import gradient_report
+from tinygrad_nn.testing.watched import Watched, meets_kinks, rounded
+
+RNG = np.random.default_rng
+
+
+def spread(f, *arrays):
+    """How much the values of a function move, in ulps of 1."""
+    rng = RNG(0)
+    values = [np.asarray(f(*rounded(list(arrays), rng))) for _ in range(20)]
+    return np.max(np.ptp(values, axis=0)) / np.finfo(float).eps
+
+
+def test_values_move_as_much_as_the_function_loses() -> None:
+    x = RNG(0).uniform(1, 2, 6)
+    assert 0 < spread(np.sin, x) < 4
+    assert spread(lambda x: (1e6 + x) - 1e6, x) > 1e5
+    assert spread(lambda x: 1 - np.exp(-x) / np.exp(-x), x) > 0
+    assert spread(lambda x: np.log(1 - 1e-8 * x) * 1e8, x) > 1e6
+    assert spread(lambda x: x.sum(axis=0, keepdims=True) * 1e6, x) > 1e6
+    assert spread(lambda x: (1e6 * x) @ x - (1e6 * x).dot(x), x) > 1e5
+    assert spread(lambda x: np.einsum("i,i->", 1e6 * x, x), x) > 1e6
+    assert spread(lambda x: np.linalg.inv(np.outer(x, x) + 1e-6 * np.eye(6)), x) > 1e6
+
+
+def test_what_is_exact_stays() -> None:
+    n = RNG(0).integers(-9, 10, (4, 4)).astype(float)
+    x = RNG(1).standard_normal((4, 4))
+    for f in (lambda n: n @ n, lambda n: n * n - n, np.sum, lambda n: np.cumsum(n, axis=0), lambda n: n.max(axis=1)):
+        assert spread(f, n) == 0
+    for f in (
+        np.abs,
+        np.negative,
+        np.max,
+        lambda x: x - x,
+        lambda x: x.T[1:3],
+        lambda x: x.clip(0, 1),
+        lambda x: np.where(x > 0, x, 0),
+    ):
+        assert spread(f, x) == 0
+
+
+def test_results_keep_kind_shape_and_watch() -> None:
+    (x,) = rounded([RNG(0).standard_normal((3, 4)) + 1j], RNG(1))
+    y = np.exp(x).sum(axis=1)
+    assert isinstance(y, Watched)
+    assert (y.dtype, y.shape) == (np.complex128, (3,))
+    assert np.allclose(y, np.exp(np.asarray(x)).sum(axis=1), rtol=1e-14)
+    out = np.zeros((3, 4), complex)
+    assert np.exp(x, out=out) is out
+    assert np.allclose(out, np.exp(np.asarray(x)), rtol=1e-14)
+    x += 1
+    assert isinstance(x, Watched)
+    np.add.at(x, [0, 0], 1.0)
+    assert isinstance(np.modf(x.real)[0], Watched)
+
+
+def test_a_narrower_dtype_inside_is_no_rounding_of_the_arrays() -> None:
+    x = RNG(0).uniform(1, 2, 6)
+    assert spread(lambda x: np.sin(x.astype(np.float32)), x) == 0
+    assert spread(np.sin, x.astype(np.float32)) > 1e6
+
+
+KINKED = {
+    "an order": lambda x: x * (x > 0),
+    "the larger": lambda x: np.maximum(x, 0),
+    "the size": np.abs,
+    "the sign": lambda x: x * np.sign(x),
+    "bounds": lambda x: np.clip(x, 0, 5),
+    "bounds of a method": lambda x: x.clip(0),
+}
+
+
+@pytest.mark.parametrize("name", KINKED)
+def test_kinks_are_met_where_numbers_are_equal_only(name) -> None:
+    f = KINKED[name]
+    assert meets_kinks(lambda arrays: f(arrays[0]), [np.array([-1.0, 0.0, 2.0])])
+    assert not meets_kinks(lambda arrays: f(arrays[0]), [np.array([-1.0, 0.5, 2.0])])
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_ties_of_a_largest_entry(axis) -> None:
+    x = np.array([[1.0, 2.0], [5.0, 4.0]])
+    assert not meets_kinks(lambda arrays: arrays[0].max(axis=axis), [x])
+    assert meets_kinks(lambda arrays: np.max(arrays[0], axis=axis), [x * 0])
+    assert meets_kinks(lambda arrays: np.min(arrays[0], axis=1), [np.array([[1.0, 1.0], [3.0, 4.0]])])
+    assert not meets_kinks(lambda arrays: np.min(arrays[0], axis=1), [np.array([[1.0, 2.0], [1.0, 4.0]])])
+
+
+SATURATED = {
+    "entropy": (scored_layers, (5, 8, 10, 11, 14)),
+    "weighted_mean": (tuning_layers, (17,)),
+}
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_a_right_rule_is_not_blamed_for_what_its_forward_loses(name) -> None:
+    """p is 1 to its last digit: 1 - p is lost in the function, in long double too, and the rule may keep it."""
+    module, seeds = SATURATED[name]
+    ((rule, shapes),) = [(rule, shapes) for rule, shapes in module.LAYERS if rule.__name__ == name]
+    for seed in seeds:
+        inputs = [100 * x for x in draw(shapes, RNG([1000, seed]))]
+        report = gradient_report(forward(rule), *inputs, rule=rule, seed=seed)
+        assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("row", range(3))
+def test_a_saturated_row_hides_no_mistake_in_another(row) -> None:
+    """The entropy of scores: two rows where p is 1 to its last digit, and one where it is not."""
+    z = np.array([[80.0, -9.0, 3.0], [1.0, -70.0, 4.0], [-8.0, 90.0, 5.0]])
+    z[row] /= 60
+
+    def rule(factor):
+        def ruled(z):
+            y, back = scored_layers.entropy(z)
+            return y, lambda g: tuple(d * np.where(np.arange(3)[:, None] == row, factor, 1) for d in back(g))
+
+        return ruled
+
+    fn = forward(scored_layers.entropy)
+    right = gradient_report(fn, z, rule=rule(1))
+    assert right.ok, str(right)
+    for factor in (2, 1.001, 1 + 1e-8):
+        assert gradient_report(fn, z, rule=rule(factor)).results[0].verdict == "WRONG"
+
+
+def one_feature():
+    (network,) = [n for n in NETWORKS if n.name == "one feature"]
+    return network, network.inputs(RNG([1000, 7]))
+
+
+def test_kinks_that_cancel_are_told_and_blame_nobody() -> None:
+    """At x = 0 the network is smooth, with the slope 2, and relu'(0) = 0 for each unit gives 0."""
+    network, inputs = one_feature()
+    for report in (
+        gradient_report(network.plain, *inputs, rule=network.rule, seed=7),
+        gradient_report(network.call, *inputs, seed=7),
+    ):
+        assert report.ok, str(report)
+        assert report.results[0].verdict == "KINK"
+        assert "exactly here kinks meet" in report.notes[0]
+
+
+@pytest.mark.parametrize("smooth", [np.tanh, lambda x: np.tanh(x) + 0 * rectified(x - 1)], ids=["none", "elsewhere"])
+def test_wrong_exactly_here_is_wrong_where_no_kinks_meet(smooth) -> None:
+    """A rule that is wrong at 0 alone, as one that guards against a division there."""
+    x = np.array([-1.5, 0.0, 0.5, 2.0])
+
+    def rule(x):
+        return smooth(x), lambda g: (g * np.where(x == 0, 0.5, 1 - np.tanh(x) ** 2),)
+
+    report = gradient_report(smooth, x, rule=rule)
+    assert report.results[0].verdict == "WRONG", str(report)
