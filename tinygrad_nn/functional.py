@@ -50,6 +50,7 @@ __all__ = [
     "tanh",
 ]
 
+_REDUCTIONS = ("mean", "sum", "none")
 Pair: TypeAlias = "tuple[int, ...]"
 
 
@@ -546,7 +547,7 @@ def _pair(loss: str, prediction: Any, target: Any) -> tuple[Any, Any]:
 
 
 def _reduce(values: Any, reduction: str) -> Any:
-    reduction = choice("reduction", reduction, ("mean", "sum", "none"))
+    reduction = choice("reduction", reduction, _REDUCTIONS)
     return values if reduction == "none" else values.mean() if reduction == "mean" else values.sum()
 
 
@@ -565,7 +566,7 @@ def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     2.5
     """
     prediction, target = _pair("mse_loss", prediction, target)
-    error = prediction - target
+    reduction, error = choice("reduction", reduction, _REDUCTIONS), prediction - target
     return mean_square(error) if reduction == "mean" else _reduce(np.square(error), reduction)
 
 
