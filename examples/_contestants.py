@@ -95,8 +95,8 @@ def notebook(work: Workload) -> Step:
     return step
 
 
-def hand_update(work: Workload, parameters: list[Any], grads: list[Any]) -> Callable[[], None]:
-    """SGD or Adam in place."""
+def hand_update(work: Workload, parameters: list[Any], grads: list[Any], *, keep: bool = False) -> Callable[[], None]:
+    """SGD or Adam in place; SGD leaves lr dW where dW was, unless it is to `keep` it."""
     dtype = np.dtype(work.dtype).type
     spare = [np.empty_like(p) for p in parameters]
     rate = np.array(LR, work.dtype)
@@ -104,12 +104,12 @@ def hand_update(work: Workload, parameters: list[Any], grads: list[Any]) -> Call
     now = [0]
 
     multiply, subtract = np.multiply, np.subtract
-    pairs = list(zip(parameters, grads, strict=True))
+    triples = list(zip(parameters, grads, spare if keep else grads, strict=True))
 
     def sgd() -> None:
-        for p, g in pairs:
-            multiply(g, rate, out=g)
-            subtract(p, g, out=p)
+        for p, g, scaled in triples:
+            multiply(g, rate, out=scaled)
+            subtract(p, scaled, out=p)
 
     def adam() -> None:
         now[0] += 1
@@ -132,8 +132,8 @@ def hand_update(work: Workload, parameters: list[Any], grads: list[Any]) -> Call
     return adam if work.adam else sgd
 
 
-def by_hand(work: Workload, *, textbook: bool = False) -> Step:
-    """Write the best NumPy: everything into arrays allocated once."""
+def by_hand(work: Workload, *, textbook: bool = False, keep: bool = False) -> Step:
+    """Write the best NumPy: everything into arrays allocated once; `keep` gradients that can be read after a step."""
     parameters, x, y = work.arrays()
     weights, biases = parameters[::2], parameters[1::2]
     sums, outs, errors = ([np.empty((work.batch, m), work.dtype) for m in work.sizes[1:]] for _ in range(3))
@@ -142,7 +142,7 @@ def by_hand(work: Workload, *, textbook: bool = False) -> Step:
     factor, count, one = (np.array(c, work.dtype) for c in (2 / y.size, y.size, 1))
     inputs_t = [None, *(a.T for a in outs[:-1])]
     weights_t = [w.T for w in weights]
-    update = hand_update(work, parameters, grads)
+    update = hand_update(work, parameters, grads, keep=keep)
     layers = list(zip(weights, biases, sums, outs, strict=True))
     back = list(zip(sums, outs, errors, grads[::2], grads[1::2], inputs_t, weights_t, strict=True))[::-1]
     total, add, subtract, multiply = np.add.reduce, np.add, np.subtract, np.multiply
@@ -410,6 +410,7 @@ def tinygrad_step(work: Workload) -> Step:
 CONTESTANTS: dict[str, Callable[[Workload], Step]] = {
     "notebook": notebook,
     "by hand": by_hand,
+    "by hand, dW kept": lambda work: by_hand(work, keep=True),
     "by hand, 1 - y*y": lambda work: by_hand(work, textbook=True),
     "eager": eager,
     "compiled": compiled,
