@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import contextvars
 import copy
 import functools
 import gc
+import importlib
+import itertools
 import math
+import operator
 import os
+import pickle
 import queue
 import random
 import sys
@@ -193,6 +198,79 @@ def test_numpy_on_an_array_from_outside():
     table[...] = np.arange(4.0)
 
 
+def test_a_step_under_no_grad():
+    """SILENT: `with no_grad(): step(x_val)` would add the gradients of the validation to those of the training."""
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        return np.square(x * w).sum()
+
+    step, predict = compile(loss), compile(loss, backward=False)
+    for _ in range(2):
+        w.zero_grad()
+        with tn.no_grad():
+            with pytest.raises(GraphError, match=r"no_grad\(\) is around it: .* compile loss with backward=False"):
+                step(np.ones(2))
+            assert w.grad is None
+            assert predict(np.ones(2)).item() == 5
+        check(loss, step, np.ones(2), parameters=[w])
+    assert predict.recordings == 1
+
+
+TRANSFORMS = {
+    "grad": tn.grad,
+    "hessian": tn.hessian,
+    "vjp": lambda f: lambda x: tn.vjp(f)(x)[1](1.0),
+    "jvp": lambda f: lambda x: tn.jvp(f)(x, np.ones(2))[1],
+    "hvp": lambda f: lambda x: tn.hvp(f)(x, np.ones(2)),
+}
+
+
+@pytest.mark.parametrize("anomaly", [False, True])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_compiled_function_inside_a_transform(name, anomaly):
+    """SILENT: zeros, since a result without a graph depends on nothing."""
+    w, x, transform = parameter(1.0, 2.0), np.array([0.3, -0.7]), TRANSFORMS[name]
+
+    def energy(x):
+        return (np.tanh(x * w) ** 2).sum()
+
+    step, predict = compile(energy), compile(energy, backward=False)
+    with tn.detect_anomaly() if anomaly else contextlib.nullcontext():
+        for _ in range(2):
+            w.zero_grad()
+            expected, found = transform(energy)(x), transform(lambda x: predict(x) * 1.0)(x)
+            np.testing.assert_allclose(found.data, expected.data, rtol=1e-12)
+            with pytest.raises(GraphError, match="has no graph: differentiate energy itself"):
+                transform(step)(x)
+            assert w.grad is None
+            predict(x)
+            step(x)
+
+
+def test_gradients_of_a_model_whose_forward_is_compiled():
+    """SILENT: zeros for every parameter, which stand in the model and not in the arguments."""
+    net, x = tn.nn.Linear(2, 3, rng=np.random.default_rng(0)), np.ones((4, 2))
+    predict = compile(net, backward=False)
+    predict(x)
+    found, expected = (tn.grad(lambda _net, f=f: np.square(f(x)).sum())(net) for f in (predict, net))
+    for key in expected:
+        np.testing.assert_allclose(found[key], expected[key], rtol=1e-12)
+
+
+def test_a_gradient_that_the_loss_reads():
+    """SILENT: the gradient of the first call, or whether there was one."""
+    w, v = parameter(1.0, 2.0), parameter(3.0, 4.0)
+    w.grad = np.ones(2)
+    for loss in (
+        lambda x: (x * v).sum() * w.grad.sum(),
+        lambda x: (x * v).sum() * (2.0 if w.grad is None else 1.0),
+        lambda x: (x * w).sum() + np.sum(w.grad * v),
+    ):
+        refused(loss, np.ones(2), match=r"reads the \.grad of a Tensor")
+    assert w.grad.tolist() == [1, 1]
+
+
 def test_no_grad_inside():
     """SILENT: what is computed under no_grad would be frozen, were it not recorded."""
     w = parameter(1.0, 2.0)
@@ -253,6 +331,55 @@ def test_an_array_inside_a_tuple():
     check(loss, step, np.array([1.0, 5.0]), parameters=[w])
     index[0][0] = 1
     check(loss, step, np.array([1.0, 5.0]), parameters=[w])
+
+
+def _temperatures():
+    yield from [1.0] * 100 + [2.0] * 100
+
+
+def _counted():
+    count = 0
+    while True:
+        count += 1
+        yield 1.0 if count < 100 else 2.0
+
+
+def _begun(iterator):
+    next(iterator)
+    return iterator
+
+
+ITERATORS = {
+    "generator": _temperatures,
+    "generator in its course": lambda: _begun(_temperatures()),
+    "generator that counts": lambda: _begun(_counted()),
+    "list": lambda: iter([1.0] * 100 + [2.0]),
+    "range": lambda: (1.0 + k // 100 for k in range(200)),
+    "map": lambda: map(float, [1] * 100 + [2]),
+    "zip": lambda: (a for a, _ in zip([1.0] * 100, range(100), strict=True)),
+    "chain": lambda: itertools.chain([1.0] * 100, [2.0]),
+    "cycle": lambda: itertools.cycle([1.0] * 100 + [2.0]),
+    "repeat": lambda: itertools.repeat(1.0, 100),
+    "count": lambda: itertools.count(1.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("kind", ITERATORS)
+def test_an_iterator_that_the_loss_takes_the_next_of(kind):
+    """SILENT: a schedule's number for ever, if it was the same in all runs of the recording."""
+    w, values = parameter(1.0, 2.0), ITERATORS[kind]()
+    if kind == "count":
+        refused(lambda x: (x * w).sum() * (next(numbers) < 100), np.ones(2), match="takes the next of the iterator")
+    else:
+        refused(lambda x: (x * w).sum() * next(values), np.ones(2), match="takes the next of the iterator")
+    step = compile(lambda x: (x * w).sum() * (2.0 if values is None else 1.0))
+    for _ in range(2):  # what others take does not matter
+        assert step(np.ones(2)).item() == 3
+        next(values)
+    assert step.recordings == 1
+
+
+numbers = itertools.count()
 
 
 def test_a_generator_made_inside():
@@ -409,6 +536,44 @@ def test_a_model_that_changes(name):
         Net.gain = 1.0
 
 
+def test_what_is_read_of_a_tensor_or_an_array_but_its_numbers():
+    """SILENT: a branch on whether a Tensor is frozen, or on the shape of an array."""
+    w, other, table = parameter(1.0, 2.0), parameter(1.0), np.ones((2, 6))
+
+    def loss(x):
+        return (x * w).sum() * (2.0 if other.requires_grad else 3.0) * len(table)
+
+    step = compile(loss)
+    for requires_grad in (True, False, True):
+        other.requires_grad = requires_grad
+        check(loss, step, np.ones(2), parameters=[w])
+        with warnings.catch_warnings():  # NumPy will forbid it one day
+            warnings.simplefilter("ignore")
+            table.shape = (3, 4) if requires_grad else (4, 3)
+        check(loss, step, np.ones(2), parameters=[w])
+    assert step.recordings == 5
+
+
+def test_what_the_first_call_makes():
+    """LOUD: which attribute changes, and what to do about one that is made once only, would not be said."""
+
+    class Lazy(tn.nn.Module):
+        def __init__(self):
+            self.w = parameter(1.0, 2.0)
+
+        @functools.cached_property
+        def mask(self):
+            return np.array([1.0, 0.0])
+
+        def forward(self, x):
+            return (x * self.w * self.mask).sum()
+
+    net = Lazy()
+    refused(net, np.ones(2), match=r"changes what net holds \(mask is new there; .* call the function itself before")
+    net(np.ones(2))
+    check(net, compile(net), np.ones(2), parameters=[net.w])
+
+
 def test_layers_that_are_added():
     """SILENT: the new layer would be left out."""
     net = tn.nn.Sequential(tn.nn.Linear(2, 2, rng=np.random.default_rng(0)))
@@ -482,6 +647,22 @@ class Method:
         return self.scale() * type(self).base
 
 
+class Twice:
+    """A descriptor that reads an attribute of the object on which it stands."""
+
+    def __get__(self, instance, owner=None):
+        return instance.hidden * 2
+
+
+class Described:
+    """Its numbers are reached by a descriptor, and by names that are put together."""
+
+    scale = Twice()
+
+    def __init__(self):
+        self.hidden = self.factor_0 = 1.0
+
+
 def default(x, scale=1.0, *, other=(1.0,)):
     return x * scale * other[0]
 
@@ -511,6 +692,14 @@ def places():
     function.__kwdefaults__ = {"other": (1.0,)}
     function.scale = 1.0
     schedule = tn.optim.SGD([parameter(1.0)], lr=1.0)
+    package = types.ModuleType("settings")
+    package.inner = types.ModuleType("settings.inner")
+    package.inner.train = types.ModuleType("settings.inner.train")
+    package.inner.train.scale = 1.0
+    described = Described()
+    getter = operator.attrgetter("factor_0")
+    caller = operator.methodcaller("scale")
+    seen = inner.values()
     cached = functools.partial(lambda: holder.cell)
     holder = types.SimpleNamespace(cell=1.0)
     get = user.get
@@ -538,6 +727,34 @@ def places():
             lambda v: setattr(module, "later", v),
         ),
         "module imported inside": (imports, lambda v: setattr(imported, "scale", v)),
+        "module in a package": (
+            lambda: package.inner.train.scale,
+            lambda v: setattr(package.inner.train, "scale", v),
+        ),
+        "module imported by its name": (
+            lambda: importlib.import_module("tinygrad_nn_settings").scale,
+            lambda v: setattr(imported, "scale", v),
+        ),
+        "descriptor": (lambda: described.scale, lambda v: setattr(described, "hidden", v)),
+        "name that is put together": (
+            lambda: getattr(described, f"factor_{0}"),
+            lambda v: setattr(described, "factor_0", v),
+        ),
+        "name that is chosen": (
+            lambda: getattr(described, "nothing" if described is None else "factor" + "_0"[:2], None),
+            lambda v: setattr(described, "factor_0", v),
+        ),
+        "names that are listed": (
+            lambda: sum(getattr(described, name) for name in dir(described) if name.startswith("fac")),
+            lambda v: setattr(described, "factor_0", v),
+        ),
+        "attrgetter": (lambda: getter(described), lambda v: setattr(described, "factor_0", v)),
+        "methodcaller": (lambda: caller(method), lambda v: setattr(method, "base", v)),
+        "text of eval": (
+            lambda: eval("SETTINGS.scale * 1.0"),  # noqa: S307
+            lambda v: setattr(SETTINGS, "scale", v),
+        ),
+        "view of a dict": (lambda: sum(seen), lambda v: inner.__setitem__("scale", v)),
         "method": (lambda: method.also, lambda v: setattr(Method, "scale", lambda self: v)),
         "class attribute": (lambda: method.also, lambda v: setattr(Method, "base", v)),
         "attribute over a class's": (lambda: method.scale() * 1, lambda v: setattr(method, "base", v)),
@@ -1159,6 +1376,33 @@ def test_rules_of_the_users_own():
         check(loss, step, np.array([1.0, 3.0]), parameters=[w])
 
 
+CONTEXT = contextvars.ContextVar("CONTEXT", default=1.0)
+
+
+def test_rules_that_read_a_context_variable():
+    """SILENT: the backward would see the variable's default, and not what the caller has set."""
+    w = parameter(1.0, 2.0)
+    weighted = tn.differentiable(
+        lambda g: g * CONTEXT.get(), lambda g, _y, _x: g * CONTEXT.get(), broadcasts=True, name="weighted"
+    )
+    doubled = tn.differentiable(lambda x: 2 * x, lambda g, _y, _x: 2 * weighted(g), broadcasts=True, name="doubled")
+
+    def loss(x):
+        return doubled(x * w).sum()
+
+    step = compile(loss)
+
+    def run():
+        for value in (2.5, -1.0):
+            CONTEXT.set(value)
+            for k in (1.0, 3.0):
+                check(loss, step, np.full(2, k), parameters=[w])
+        with np.errstate(all="raise"):
+            step(np.array([np.inf, 0.0]))  # and its slopes warn of nothing all the same
+
+    contextvars.copy_context().run(run)
+
+
 def test_a_backward_pass_of_the_users_own():
     """SILENT: the pullback of the first call."""
     w = parameter(1.0, 2.0)
@@ -1244,6 +1488,45 @@ def test_new_and_equal_looking_entries_are_changes() -> None:
     chosen(x)
     assert first.grad is None
     assert second.grad is not None
+
+
+class Kept(tn.nn.Module):
+    """Holds compiled functions: of a method, and of a layer."""
+
+    def __init__(self):
+        self.layer = tn.nn.Linear(3, 2, rng=np.random.default_rng(0))
+        self.step = compile(self.loss)
+        self.predict = compile(self.layer, backward=False)
+
+    def loss(self, x):
+        return np.square(self.layer(x)).mean()
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.deepcopy,
+        lambda model: pickle.loads(pickle.dumps(model)),  # noqa: S301
+        lambda model: pickle.loads(pickle.dumps(model.step)).function.__self__,  # noqa: S301
+    ],
+)
+def test_a_model_that_holds_its_step_is_copied_and_pickled(copied):
+    """LOUD: PicklingError, for programs that could only serve the parameters that they were recorded with."""
+    model, x = Kept(), np.ones((4, 3))
+    for warm in (False, True):
+        if warm:
+            model.step(x)
+            model.predict(x)
+        twin = copied(model)
+        twin.zero_grad()
+        twin.layer.weight.data = twin.layer.weight.data * 2
+        assert twin.step.function.__self__ is twin
+        check(twin.loss, twin.step, x, parameters=list(twin.parameters()))
+        np.testing.assert_allclose(twin.predict(x).data, twin.layer(x).data, rtol=1e-12)
+        assert not np.shares_memory(twin.layer.weight.data, model.layer.weight.data)
+    again = copy.copy(model.step)
+    check(model.loss, again, x, parameters=list(model.parameters()))
+    assert (again.recordings, model.step.recordings) == (1, 1)
 
 
 def test_a_copied_module_gets_programs_of_its_own() -> None:

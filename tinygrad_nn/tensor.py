@@ -112,6 +112,7 @@ class Tensor(ArrayMethods):
     @property
     def grad(self) -> Any:
         """The gradient that `backward` has added up: an array of the data's shape and dtype, or None."""
+        _leave(".grad")
         return self._node.grad if type(self._node) is Leaf else None
 
     @grad.setter

@@ -103,6 +103,7 @@ _settled: WeakSet[Leaf] = WeakSet()
 
 _around: ContextVar[frozenset[Any]] = ContextVar("around", default=frozenset())
 """The variables of the transforms that are running around the present one."""
+variables_around = _around.get
 
 
 class _Call:
@@ -129,7 +130,7 @@ class _Call:
                 lifted[k] = _map(lambda a, v: a if _is_module(a) else v, args[k], variables)
             self.nodes = {v._node for v in _entries(self.variables)}
             parameters = {p._node for arg in args for m in _entries(arg) if _is_module(m) for p in m.parameters()}
-            around = _around.get()
+            around = variables_around()
             token = _around.set(around | self.nodes)
             try:
                 result = function(*lifted, **kwargs)

@@ -45,6 +45,11 @@ class Watch(Tape):
                 "backward() inside the function to compile: leave it, zero_grad() and the optimizer's step outside; "
                 "the program runs the backward pass itself"
             )
+        if how == ".grad":
+            raise GraphError(
+                "the function to compile reads the .grad of a Tensor, which is another at each call: pass it as an "
+                "argument, or compute a gradient inside with tn.grad"
+            )
         hint = ""
         if how == "np.asarray()":
             hint = "; for table[t] write tn.Tensor(table)[t]; one-hot rows are t[:, None] == np.arange(n)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from tinygrad_nn.compiler.explain import explain
 from tinygrad_nn.engine import current_recording
 from tinygrad_nn.errors import ArgumentError, DetachError, DTypeError, GraphError
 from tinygrad_nn.tensor import Tensor
+from tinygrad_nn.transforms import variables_around
 
 __all__ = ["Compiled", "compile"]
 
@@ -46,7 +46,11 @@ def compile(function: Callable[..., Any], *, backward: bool = True, cache: int =
       you want to keep.  `grad` adds up over calls until it is set to None, as always.
     - Results are new Tensors at each call, without a graph; a plain array among them is a new array.
     - A function may not branch on values, or compute with them outside of NumPy and Tensors: recording it
-      raises an error.  What it prints, it prints when it is recorded, not at every call.
+      raises an error, and so does reading `grad` in it, or taking the next of an iterator from outside.  What
+      it prints, it prints when it is recorded, not at every call.
+    - Under `no_grad`, and inside `tn.grad` and other transforms, a step raises an error; with ``backward=False``
+      it runs under the first as ever, and inside the others as the function itself, so that it has a graph.
+    - Copied or pickled, it makes programs of its own.
     - Threads: a compiled function may be called from several.  While a call records, copies stand in the
       place of what the function reads; compiled calls in other threads wait until that is over, and nothing
       else may use the model meanwhile.  Record, by a first call, before other threads train it.
@@ -105,15 +109,17 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for these arguments, recording it first if there is none."""
-        recording = current_recording()
-        if recording.__class__ is not bool:
-            return self._inside(recording, args, kwargs)
+        if current_recording() is not True or variables_around():
+            return self._inside(args, kwargs)
         result = self._run(args, kwargs)
         return result if result is not MISS else self._find(args, kwargs)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
-        # programs belong to the parameters that they were recorded with
-        return Compiled(copy.deepcopy(self.function, memo), backward=self._backward, cache=self._limit)
+    def __getstate__(self) -> dict[str, Any]:
+        # programs belong to this process, and to the parameters that they were recorded with: a copy makes its own
+        return {"function": self.function, "backward": self._backward, "cache": self._limit}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Compiled.__init__(self, **state)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
@@ -123,17 +129,33 @@ class Compiled:
             "step = tn.compile(model.loss)"
         )
 
-    def _inside(self, tape: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call while something else records everything, or looks on."""
-        if tape.passive:
+    def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call while nothing is recorded, inside a transform, or while something records everything or looks on."""
+        tape = current_recording()
+        if tape is False:
+            if self._backward:
+                raise GraphError(
+                    f"a compiled step runs a backward, and no_grad() is around it: for values alone compile "
+                    f"{self._name} with backward=False"
+                )
+            result = self._run(args, kwargs)
+            return result if result is not MISS else self._find(args, kwargs)
+        if variables_around():
+            if self._backward:
+                raise GraphError(
+                    f"a compiled step inside tn.grad or another transform would run a backward of its own, and its "
+                    f"result has no graph: differentiate {self._name} itself"
+                )
+            return self.function(*args, **kwargs)  # whose results can be differentiated
+        if tape is not True and tape.passive:
             found, structure = flatten(self.function(*args, **kwargs))
             if self._backward:
                 found[0].backward()
             return unflatten(structure, [item.detach() if isinstance(item, Tensor) else item for item in found])
         if self._backward:
             raise GraphError(
-                "a compiled step inside a function that is being recorded would run a backward there: call "
-                f"{getattr(self.function, '__name__', 'the function')} itself"
+                f"a compiled step inside a function that is being recorded would run a backward there: "
+                f"call {self._name} itself"
             )
         return self.function(*args, **kwargs)
 
@@ -181,8 +203,8 @@ class Compiled:
         if self._forms[form] == _WARN_AFTER:
             changed = next((", ".join(names) for e in self._entries[1:] if (names := e.changed())), "")
             warnings.warn(
-                f"{getattr(self.function, '__name__', 'the function')} was recorded {_WARN_AFTER} times for arguments "
-                f"of one form, since {changed or 'a number or an object that it is passed'} changes from call to call: "
+                f"{self._name} was recorded {_WARN_AFTER} times for arguments of one form, since "
+                f"{changed or 'a number or an object that it is passed'} changes from call to call: "
                 f"make that a Tensor, an array, or a tuple, list or dict of them, which are read anew at each call",
                 stacklevel=4,
             )
@@ -200,6 +222,10 @@ class Compiled:
     def explain(self) -> str:
         """Say in words what the program of the latest call does: kernels, buffers, bytes, what is reused."""
         return explain(self._latest().built, len(self._entries))
+
+    @property
+    def _name(self) -> str:
+        return getattr(self.function, "__name__", "the function")
 
     def _latest(self) -> Entry:
         if not self._entries:

@@ -63,12 +63,13 @@ class Instance:
 
     __slots__ = ("backward", "forward", "quietly", "seen")
 
-    def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any] | None) -> None:
+    def __init__(self, forward: Callable[..., Any], backward: Callable[..., Any] | None, *, alone: bool) -> None:
+        """Take the functions; `alone` says that they call NumPy only, which needs no context variables but its own."""
         self.forward = forward
         self.backward = backward
         quiet = contextvars.Context()
         quiet.run(np.seterr, all="ignore")  # an infinite slope is an answer, as in the eager walk
-        self.quietly = quiet.run
+        self.quietly = quiet.run if alone else np.errstate(all="ignore")(_called)  # the context is the faster one
         self.seen = False
 
 
@@ -107,7 +108,8 @@ class Entry:
 
     def new(self) -> Instance:
         """Allocate one more set of buffers: for a first call, or one that comes while another runs."""
-        return Instance(*self._program(**self.built.source.given))
+        given = self.built.source.given
+        return Instance(*self._program(**given), alone=not any(map(callable, given.values())))
 
     def _bind(self, item: Any) -> str:
         name = self._known.get(id(item))
@@ -129,10 +131,17 @@ class Entry:
         self._conditions, self._whole = conditions(built.world, changing, bind)
         leaves = [p._node for p in built.parameters]
         own = dict(zip(map(id, built.parameters), leaves, strict=True))
+        for t, name in built.world.tensors.values():
+            if id(t) in own or (t._node is None and id(t) not in self._places):
+                text = f"{bind(t)}._node is {bind(own.get(id(t)))}"
+                self._conditions.append(Condition(text, f"{name}.requires_grad"))
+            elif t._node is not None:
+                self._conditions.append(Condition(f"{bind(t)}._node is not None", f"{name}.requires_grad"))
+        operands = {id(value.source) for value in built.source.arguments}  # which are looked at as they are read
         self._conditions += [
-            Condition(f"{bind(t)}._node is {bind(own.get(id(t)))}", f"{name}.requires_grad")
-            for t, name in built.world.tensors.values()
-            if id(t) in own or (t._node is None and id(t) not in self._places)
+            Condition(f"{bind(array)}.shape == {array.shape}", f"{name}.shape")
+            for array, name in built.world.numeric()
+            if id(array) not in operands
         ]
         rules = [condition.text for condition in self._conditions]
         if self._whole:
@@ -322,6 +331,10 @@ def _places(built: Built) -> dict[int, tuple[Any, Any]]:
         if t._node is None and len(seen.get(id(t), ())) == 1 and seen[id(t)][0][0] is not None
     }
     return found | {id(holder[key]): (holder, key) for holder, key in built.rebound}
+
+
+def _called(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
 
 def _unpacked(names: list[str], call: str) -> str:

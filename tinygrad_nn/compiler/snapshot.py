@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import operator
 import random
 from collections.abc import Callable
 from typing import Any, Self
@@ -11,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinygrad_nn.compiler.holders import ABSENT, Holder, Place
-from tinygrad_nn.compiler.world import World
+from tinygrad_nn.compiler.world import World, is_iterator
 from tinygrad_nn.engine import Leaf
 from tinygrad_nn.errors import GraphError
 from tinygrad_nn.tensor import Tensor
@@ -44,6 +46,7 @@ class Snapshot:
         self._tensors: list[tuple[Tensor, str, Any, Any, Any]] = []
         self._places: list[tuple[Place, Any]] = []
         self._entries: list[tuple[Holder, Any]] = []
+        self._positions: list[tuple[Any, str, list[Any]]] = []
 
     def __enter__(self) -> Self:
         try:
@@ -51,6 +54,7 @@ class Snapshot:
                 self._undo.append(_kept_state(source))
                 if self._advance:
                     source.random()
+            self._positions = [(item, name, _position(item)) for item, name in self._world.iterators]
             self._exchange()
         except BaseException:
             self.__exit__()
@@ -125,6 +129,9 @@ class Snapshot:
         for place, before in self._places:
             if place.get() is not before:
                 raise _not_repeated(f"assigns to {place.name}")
+        for iterator, name, before in self._positions:
+            if _position(iterator) != before:
+                raise _not_repeated(f"takes the next of the iterator {name}")
         changes = []
         for holder, before in self._entries:
             if holder.is_dict and holder.entries.keys() == before.keys() and not isinstance(holder.owner, type):
@@ -133,7 +140,7 @@ class Snapshot:
                     (f"{holder.name}.{key}", holder, key) for key, part in before.items() if now[key] is not part
                 ]
             elif not holder.is_as(before):
-                raise _not_repeated(f"changes what {holder.name} holds")
+                raise _not_repeated(f"changes what {holder.name} holds{_made(holder, before)}")
         return changes
 
     def check_unwritten(self) -> None:
@@ -144,11 +151,29 @@ class Snapshot:
                 raise _not_repeated(f"writes into the array of {name}")
 
 
+def _position(iterator: Any) -> list[Any]:
+    """Where an iterator is, as far as it can be told: what is left of it, and what a generator has in its frame."""
+    found: list[Any] = [operator.length_hint(iterator), repr(iterator)]
+    frame = getattr(iterator, "gi_frame", None)
+    if frame is not None:
+        found += [frame.f_lasti, *((id(part), part) for part in frame.f_locals.values())]
+    for part in gc.get_referents(iterator):
+        for inner in part if type(part) is tuple else (part,):
+            found += _position(inner) if is_iterator(inner) else []
+    return found
+
+
 def _not_repeated(what: str) -> GraphError:
     return GraphError(
         f"the function to compile {what}, which the program would not repeat: do it outside, or keep the value in a "
         f"Tensor attribute of a Module that the forward binds to a new Tensor"
     )
+
+
+def _made(holder: Holder, before: Any) -> str:
+    """Say which entries are new: a cache may fill at the first call only."""
+    made = sorted(str(key) for key in holder.entries.keys() - before.keys()) if holder.is_dict else []
+    return f" ({', '.join(made)} is new there; if made once only, call the function itself before)" if made else ""
 
 
 def _reset(place: Place, value: Any) -> None:

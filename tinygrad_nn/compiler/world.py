@@ -16,12 +16,14 @@ import dis
 import functools
 import gc
 import inspect
+import operator
 import random
+import re
 import sys
 import types
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MappingView, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -32,7 +34,7 @@ from tinygrad_nn.derivatives import Row
 from tinygrad_nn.nn import Module
 from tinygrad_nn.tensor import Tensor
 
-__all__ = ["World"]
+__all__ = ["World", "is_iterator"]
 
 _OWN = ("tinygrad_nn", "numpy")
 _FOREIGN = frozenset({*sys.stdlib_module_names, *_OWN}) - {"__main__"}
@@ -40,8 +42,10 @@ _OPEN = (Module, Mapping, Sequence, AbstractSet, np.poly1d)
 """Objects of other people's classes that are opened all the same: they are no more than what they hold."""
 _PLAIN_MODULES = ("argparse", "types", "numpy.polynomial")
 """The modules of Namespace, SimpleNamespace and NumPy's polynomials, which are opened too."""
-_ANY_NAME = frozenset({"__dict__", "asdict", "astuple", "attrgetter", "eval", "exec", "locals", "vars"})
-"""Code that says one of these may read attributes that it does not name."""
+_ANY_NAME = frozenset({"__dict__", "asdict", "astuple", "attrgetter", "eval", "exec", "getattr()", "locals", "vars"})
+"""Code that says one of these may read attributes that it does not name; see `_words` for the one in brackets."""
+_THIN = (property, types.MappingProxyType, MappingView, functools.cached_property, functools.partialmethod)
+"""What stands before other objects and keeps nothing itself."""
 _CALLED = (types.FunctionType, staticmethod, classmethod, property)
 
 
@@ -68,6 +72,7 @@ class World:
     ----------
     tensors, arrays : what was found, with the name by which it was reached
     generators : sources of random numbers
+    iterators : Python's own, with the name by which each was reached
     holders : dicts, lists, attributes of objects and classes
     places : single values: closure cells, globals, slots, defaults
     absent : names that the function looks for where they are not, as (namespace, names)
@@ -77,6 +82,7 @@ class World:
         self.tensors: dict[int, tuple[Tensor, str]] = {}
         self.arrays: dict[int, tuple[Any, str]] = {}
         self.generators: list[Any] = []
+        self.iterators: list[tuple[Any, str]] = []
         self.holders: list[Holder] = []
         self.places: list[Place] = []
         self.absent: list[tuple[dict[str, Any], frozenset[str]]] = []
@@ -86,10 +92,10 @@ class World:
         self._known: set[tuple[int, str]] = set()
         self._seen: dict[int, Any] = {}
         self._reach(deque(roots))
-        count = -1
-        while count < len(self._words):  # what was found may bring names of its own
-            count = len(self._words)
-            for asked in list(self._asked):
+        known = (-1, -1)
+        while known != (found := (len(self._words), len(self._asked))):
+            known = found
+            for asked in list(self._asked):  # what they lead to may bring names of its own, and more to be asked
                 self._reach(deque(self._named(*asked)))
         self._look_for_absent()
 
@@ -116,6 +122,8 @@ class World:
             self.arrays[id(item)] = (item, name)
         elif isinstance(item, (np.random.Generator, np.random.RandomState, random.Random)):
             self.generators.append(item)
+        elif is_iterator(item):
+            self.iterators.append((item, name))
         elif isinstance(item, HOLDERS):
             self.holders.append(Holder(name, item))
             yield from ((f"{name}.{key}", part) for key, part in self.holders[-1].items())
@@ -131,8 +139,10 @@ class World:
             yield from ((name, item.func), (name, item.keywords), *self._at(Place(item, "args", name)))
         elif isinstance(item, contextvars.ContextVar):
             yield from self._at(Place(item, "", item.name))
-        elif isinstance(item, (property, types.MappingProxyType, functools.cached_property, functools.partialmethod)):
+        elif isinstance(item, _THIN):
             yield from ((name, part) for part in gc.get_referents(item))
+        elif isinstance(item, (operator.attrgetter, operator.methodcaller)):
+            self._words.update(re.findall(r"\w+", repr(item)))
         elif isinstance(item, weakref.ref):
             yield name, item()
         elif isinstance(item, Row):
@@ -179,6 +189,7 @@ class World:
             names = words if {"globals", "eval", "exec"} & words else names
             self._spaces.append((space, frozenset(names)))
             yield from self._of_namespace(space, names)
+            modules |= words if {"__import__", "import_module", "modules"} & words else set()
             full = {*modules, *(f"{space.get('__package__')}.{module}" for module in modules)}
             yield from ((module, sys.modules[module]) for module in sorted(full & sys.modules.keys()))
             if {"environ", "getenv"} & words:
@@ -251,6 +262,11 @@ def _is_numeric(array: Any) -> bool:
     return array.dtype.kind in "fiubc" and type(array) in (np.ndarray, np.memmap)
 
 
+def is_iterator(item: Any) -> bool:
+    """Whether an object is one of Python's iterators: a generator, what iter() gives, or one of itertools."""
+    return isinstance(item, Iterator) and type(item).__module__ in ("builtins", "itertools")
+
+
 def _owner(name: str) -> str:
     return name.rsplit(".", 1)[0] if "." in name else name
 
@@ -285,10 +301,36 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _words(code: types.CodeType) -> Iterator[str]:
-    """The names of globals, attributes and modules in a function, and the texts, which getattr takes for names."""
+    """The names of globals, attributes and modules in a function, and the texts, which getattr takes for names.
+
+    A getattr that is given something else than a text counts as the name "getattr()".
+    """
     for inner in _codes(code):
         yield from inner.co_names
-        yield from (part for part in inner.co_consts if isinstance(part, str))
+        texts = [part for part in inner.co_consts if isinstance(part, str)]
+        yield from texts
+        if {"eval", "exec"} & {*inner.co_names}:
+            yield from (word for text in texts for word in re.findall(r"\w+", text))
+        if "getattr" in inner.co_names and not _is_given_texts(inner):
+            yield "getattr()"
+
+
+def _is_given_texts(code: types.CodeType) -> bool:
+    """Whether every getattr in a function is called with a text as its second argument; if in doubt, not."""
+    steps = [step for step in dis.get_instructions(code) if step.opname != "PRECALL"]
+    for k, step in enumerate(steps):
+        if step.opname.startswith("LOAD") and step.argval == "getattr":
+            depth, second = 0, None
+            for later in steps[k + 1 :]:  # arguments are put one upon the other, until they are called with
+                if "JUMP" in later.opname:
+                    return False
+                if later.opname.startswith("CALL") and depth == later.arg:
+                    break
+                depth += dis.stack_effect(later.opcode, later.arg)
+                second = later if depth == 2 else second
+            if second is None or second.opname != "LOAD_CONST" or not isinstance(second.argval, str):
+                return False
+    return True
 
 
 def _loaded(code: types.CodeType) -> tuple[set[str], set[str]]:
