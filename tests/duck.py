@@ -297,3 +297,12 @@ def welcomed(item):
         parts = map(welcomed, item)
         return type(item)(*parts) if hasattr(item, "_fields") else type(item)(parts)
     return Guest(item) if isinstance(item, (np.ndarray, np.generic)) else item
+
+
+class Later(Guest):
+    """Computed where it is converted, as Dask's arrays are."""
+
+    __dask_graph__ = None
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array

@@ -112,15 +112,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             "all axes have one entry there",
             ["...np.squeeze(y, axis)", "...np.squeeze(y, tuple(range(a.ndim)) if a is None else axis)"],
         ),
-        (
-            "_let_in",
-            _FAST,
-            [
-                "return np.where(where, part, 0)",
-                "return part if part is True else ...",
-                "return part if where is False else ...",
-            ],
-        ),
         ("_prod", _FAST, ["if True:...", "if where is not False"]),
         (
             "_nanvar",
@@ -156,7 +147,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ),
         ("_sum_rule", "not read", ["def _sum_rule(..."]),
         ("_mean_rule", "not read", ["def _mean_rule(...keepdims: bool=True..."]),
-        ("_mean_rule", _FAST, ["if False:...", "if where is False"]),
         ("_mean_rule", _SAME, ["if _y.dtype == np.float16"]),
         (
             "_mean",
@@ -173,7 +163,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ("np.sum", _FAST, ["numpy_row(np.sum, _sum_rule)"]),
         ("np.mean", _FAST, ["numpy_row(np.mean, _mean_rule)"]),
         ("_extremum", _DTYPE, ["...astype(y.dtype)"]),
-        ("_extremum", "nothing equals None", ["if True:..."]),
         (
             "_product_rule",
             "the axis has been counted from the front",
@@ -350,7 +339,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             "for modes 'full' and 'valid' the two ways agree",
             ["if not swapped", "if not swapped or mode == 'valid'"],
         ),
-        ("_within", "no list gets there", ["return tuple(index) if isinstance(index, list) else index"]),
         ("_argsort", "descending= is there from NumPy 2.5 on", ["...stable=stable))"]),
     ],
     "linalg": [
@@ -369,13 +357,48 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ),
         ("_dot_a", "a result has as many axes as its gradient", ["axes = list(range(_a.ndim - 1, _y.ndim))"]),
         ("np.vdot", "a number has one memory layout", ["...g.ravel('K')..."]),
-        ("_linear", _FAST, ["if ...:...", "if ...np.ndarray...", "if x.ndim == w.ndim == 2..."]),
+        (
+            "_linear",
+            "what two of the three are, the third one is as well: others do not mix, or give the same on either way",
+            [
+                "if type(w) is type(w) is type(b) is np.ndarray and x.ndim == w.ndim == 2 and ...",
+                "if type(b) is type(w) is type(b) is np.ndarray and x.ndim == w.ndim == 2 and ...",
+                "if type(x) is type(b) is type(b) is np.ndarray and x.ndim == w.ndim == 2 and ...",
+                "if type(x) is type(x) is type(b) is np.ndarray and x.ndim == w.ndim == 2 and ...",
+                "if type(x) is type(w) is type(x) is np.ndarray and x.ndim == w.ndim == 2 and ...",
+                "if type(x) is type(w) is type(w) is np.ndarray and x.ndim == w.ndim == 2 and ...",
+            ],
+        ),
+        (
+            "_linear",
+            "the product of any x with one matrix is the same by dot and by matmul",
+            [
+                "if type(x) is type(w) is type(b) is np.ndarray and w.ndim == w.ndim == 2 and ...",
+                "if type(x) is type(w) is type(b) is np.ndarray and b.ndim == w.ndim == 2 and ...",
+            ],
+        ),
+        (
+            "_linear",
+            "a sum in place needs a product of the bias' dtype, and the wider of two is that of their product",
+            [
+                "if ...== 2 and (w.dtype is w.dtype is b.dtype)",
+                "if ...== 2 and (b.dtype is w.dtype is b.dtype)",
+                "if ...== 2 and (x.dtype is b.dtype is b.dtype)",
+                "if ...== 2 and (x.dtype is x.dtype is b.dtype)",
+            ],
+        ),
         ("linear", "of the other matrix the number of axes is read, and a matrix has two", ["...(g, None, w, w)"]),
         ("_einsum", _SAME, ["...np.eye(n, dtype=_y.dtype), g))", "...np.ones(n, _y.dtype), g))"]),
         (
             "_einsum",
             "a factor of ones, or of the identity, more than need be: the same numbers on a longer way",
-            ["...zip(term, strict=True)}", "...for pair in term}", "if True:...", "if c not in target"],
+            [
+                "...zip(term, strict=True)}",
+                "...zip(np.shape(x), term, strict=True)}",
+                "...for pair in term}",
+                "if True:...",
+                "if c not in target",
+            ],
         ),
         (
             "_einsum",

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from domains import DOMAINS, LAYOUTS, POINTS, Case, Draw, Point, name_of, relayout
-from duck import Device, Guest
+from duck import Device, Duck, Guest, Later
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_device import NOT_ALWAYS
+from test_device import NO_ARRAYS, NOT_ALWAYS
 
 import tinygrad_nn as tn
 from tinygrad_nn import engine
@@ -237,11 +237,11 @@ def test_every_upstream_layout_gives_the_same(function: Any, data: st.DataObject
             assert close(a, b, np.max(np.abs(a), initial=0) + np.sum(np.abs(v)), 1e-14), layout
 
 
-ASKING = {elementwise.bounded, np.linalg.det}  # whether something holds for all values, which may not be there yet
+ASKING = {np.linalg.det}  # whether something holds for all values, which may not be there yet
 
 
 @pytest.mark.parametrize("kind", [Guest, Device])
-@every_derivative
+@every_row
 @settings(max_examples=5)
 @given(data=st.data())
 def test_arrays_of_another_library_give_the_same_in_its_own_kind(
@@ -251,7 +251,7 @@ def test_arrays_of_another_library_give_the_same_in_its_own_kind(
         return
     d = Draw(data)
     case = DOMAINS[function](d)
-    expected = case.call(*case.arrays)
+    expected = np.asarray(case.call(*case.arrays))
     v = upstream(d, expected)
     xs = [leaf(kind(a)) for a in case.arrays]
     try:
@@ -260,11 +260,25 @@ def test_arrays_of_another_library_give_the_same_in_its_own_kind(
         if kind is Device and name_of(function) in NOT_ALWAYS:
             return
         raise
-    found = [y, *tn.gradients(y, xs, gradient=kind(v))]
-    for a, b in zip(found, [expected, *vjp(case, case.arrays, v)], strict=True):
-        assert isinstance(a.data, kind)
+    found, expected = [y], [expected]
+    if function in DIFFERENTIABLE:
+        found += tn.gradients(y, xs, gradient=kind(v))
+        expected += vjp(case, case.arrays, v)
+    for a, b in zip(found, expected, strict=True):
+        assert isinstance(a.data, kind) or function in NO_ARRAYS
         assert a.dtype == b.dtype
-        np.testing.assert_allclose(a.data.array, b, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(getattr(a.data, "array", a.data), b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [np.array, Guest, Device])
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -2, -3])
+def test_an_average_counts_in_arrays_of_its_own_kind(kind: Any, axis: Any) -> None:
+    a = np.arange(24.0).reshape(2, 3, 4)
+    y, total = np.average(leaf(kind(a)), axis, returned=True)
+    expected = np.average(a, axis, returned=True)
+    for found, numbers in zip((y.data, total), expected, strict=True):
+        assert isinstance(found, np.ndarray if kind is np.array else kind)
+        np.testing.assert_array_equal(getattr(found, "array", found), np.asarray(numbers), strict=True)
 
 
 PICKED = {
@@ -328,9 +342,30 @@ EDGES = {
     "delete of integers": (lambda x: np.delete(x, [0, 2]), np.arange(6)),
     "insert into single precision": (lambda x: np.insert(x, 1, [[2.5], [1.5]], axis=1), np.eye(2, dtype=np.float32)),
     "ediff1d of nothing": (lambda x: np.ediff1d(x, 1.5, [2]), np.ones(0)),
+    "interp beside one sample": (lambda x: np.interp(x, [0.25], [2.0], -1, 5), np.array([-1.0, 0.25, 3.0])),
+    "diff of bools": (np.diff, np.array([True, False, True, True])),
+    "second diff of bools": (lambda x: np.diff(x, 2), np.array([True, False, True, True])),
+    "no diff of bools": (lambda x: np.diff(x, 0), np.array([True, False])),
+    "no turn of bools": (lambda x: np.rot90(x, 4), np.eye(2, dtype=bool)),
+    "lower triangle of bools": (np.tril, np.ones((2, 3), bool)),
+    "upper triangle of bools": (np.triu, np.ones((2, 3), bool)),
+    "norm of integers": (lambda x: np.linalg.norm(x, 1), np.array([3, -4])),
+    "norm of bools": (lambda x: np.linalg.norm(x, np.inf), np.eye(2, dtype=bool)),
+    "norm of counts": (lambda x: np.linalg.vector_norm(x, ord=np.inf), np.array([3, 4], np.uint8)),
+    "prod from double precision": (lambda x: np.prod(x, initial=np.float64(1.5)), np.ones(2, np.float32)),
+    "var of small integers": (lambda x: np.var(x, where=np.arange(600) % 2 > 0), np.arange(600).astype(np.uint8)),
+    "var of bools": (lambda x: np.var(x, ddof=2, where=np.arange(4) > 0), np.array([True, False, True, True])),
+    "average of integers": (lambda x: np.average(x, (-2,), x[:, 1], returned=True)[1], np.arange(4).reshape(2, 2)),
+    "average by integers": (lambda x: np.average(x, 0, np.array([1, 2])), np.ones(2, np.float32)),
+    "nothing taken": (lambda x: np.take(x, []), np.ones(2)),
     "mean in half precision": (np.mean, np.full(3000, 60, np.float16)),
     "mean of integers": (np.mean, np.arange(6)),
 }
+
+
+if hasattr(np, "cumulative_sum"):  # from NumPy 2.1 on
+    EDGES["running sums of a number"] = (lambda x: np.cumulative_sum(x, include_initial=True), np.array(2.0))
+    EDGES["running products of a number"] = (np.cumulative_prod, np.array(2.0))
 
 
 @pytest.mark.parametrize("edge", list(EDGES))
@@ -350,6 +385,12 @@ def test_means_of_more_entries_than_half_precision_counts(options: Any) -> None:
     x = leaf(np.ones(70000, np.float16))
     (g,) = tn.gradients(np.mean(x, **options), [x])
     np.testing.assert_array_equal(g.numpy(), np.float16(1 / 70000))
+    spread = np.var(leaf((np.arange(70000) % 2).astype(np.float16)), **options)
+    assert spread.dtype == np.float16
+    assert spread.item() == 0.25
+    flat = np.var(leaf(np.ones((70000, 1), np.float16)), 0, ddof=1, keepdims=True, mean=np.zeros((1, 1), np.float16))
+    assert flat.shape == (1, 1)
+    assert flat.item() == 1
 
 
 REDUCTIONS = [np.sum, np.mean, np.prod, np.max, np.min, np.ptp, np.var, np.std, np.median, np.linalg.norm]
@@ -433,23 +474,60 @@ def test_a_biass_gradient_is_the_sum_over_the_rows_for_arrays_and_tensors(n: int
         assert np.all(np.abs(got - exact) <= max(n, 1) ** 0.5 * max(np.finfo(dtype).eps, 2.3e-16) * size)
 
 
-class Later(Guest):
-    """Computed where it is converted, as Dask's arrays are."""
-
-    __dask_graph__ = None
+class Once(Later):
+    """It may be computed one time."""
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        return self.array
+        assert not hasattr(self, "is_computed")
+        self.is_computed = True
+        return super().__array__(dtype, copy)
 
 
-def test_positions_are_computed_before_something_is_picked() -> None:
-    assert type(indexing._positions(Later([1, 0]))) is np.ndarray
-    assert type(indexing._positions(Guest([1, 0]))) is Guest
+@pytest.mark.parametrize("mode", ["raise", "wrap", "clip"])
+def test_positions_are_computed_once_for_what_is_picked_and_its_gradient(mode: str) -> None:
+    x, v = np.array([1.0, 2.0, 4.0]), np.array([0.5, -1.0, 2.0])
+    given, t = Once([2, 0, 2]), leaf(x)
+    y = np.take(t, given, mode=mode)
+    assert given.is_computed
+    np.testing.assert_array_equal(y.numpy(), [4.0, 1.0, 4.0])
+    (g,) = tn.gradients(y, [t], gradient=v)
+    np.testing.assert_array_equal(g.numpy(), [-1.0, 0.0, 2.5])
 
 
-def test_a_cholesky_factor_of_what_is_computed_later_is_refused() -> None:
-    with pytest.raises(TinygradError, match="Dask"):
-        np.linalg.cholesky(tn.Tensor(Later(np.eye(2))))
+def test_positions_in_another_librarys_array_pick_from_its_arrays() -> None:
+    t = leaf(Guest([1.0, 2.0, 4.0]))
+    y = np.take(t, Guest([2, 0, 2]))
+    assert isinstance(y.data, Guest)
+    (g,) = tn.gradients(y, [t], gradient=Guest([0.5, -1.0, 2.0]))
+    np.testing.assert_array_equal(g.data.array, [-1.0, 0.0, 2.5])
+
+
+UNKNOWN = {
+    "bounds": (lambda x: elementwise.bounded(x, 0, 1, "it takes numbers"), "^it takes numbers within bounds"),
+    "classes": (lambda x: indexing.within(x, 3, "it takes classes that"), "^it takes classes within bounds"),
+    "a Cholesky factor": (np.linalg.cholesky, "Dask"),
+}
+
+
+@pytest.mark.parametrize("call", list(UNKNOWN))
+def test_what_asks_for_values_that_are_computed_later_is_refused(call: str) -> None:
+    make, message = UNKNOWN[call]
+    with pytest.raises(TinygradError, match=message):
+        make(tn.Tensor(Later(np.eye(2))))
+
+
+@pytest.mark.parametrize("step", [1e-30, -1e-30])
+def test_bounds_are_those_of_the_real_part(step: float) -> None:
+    ends = np.array([0.0, 1.0]) + 1j * step
+    np.testing.assert_array_equal(elementwise.bounded(ends, 0, 1, "it takes numbers"), ends)
+
+
+def test_a_linear_layer_multiplies_as_matmul_does() -> None:
+    rng = np.random.default_rng(0)
+    x, w, b = rng.standard_normal((2, 3)), rng.standard_normal((5, 3, 4)), rng.standard_normal((1, 4))
+    np.testing.assert_allclose(linear(x, w, b), np.matmul(x, w) + b)
+    x, w, b = (Duck(a) for a in (x, w[0], b[0]))  # whose arrays know nothing but the functions of the protocol
+    np.testing.assert_allclose(linear(x, w, b).array, np.matmul(x.array, w.array) + b.array)
 
 
 steep = tn.differentiable(lambda x: x * 1, lambda g, _y, _x: g * np.inf, broadcasts=True)

@@ -125,6 +125,20 @@ def test_norms_of_zero_vectors_have_gradient_0_at_every_order(order, keepdims):
     assert np.isfinite(second.numpy()).all()
 
 
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3), 2)), ids=str)
+@pytest.mark.parametrize("order", ["fro", "nuc", 1, 2, np.inf, -1, -2, -np.inf])
+def test_norms_of_matrices_that_lie_on_any_two_axes(order, axes):
+    a = np.random.default_rng(0).standard_normal((2, 3, 4))
+    (rest,) = {0, 1, 2} - set(axes)
+    matrices = [a.take(i, rest) if axes[0] < axes[1] else a.take(i, rest).T for i in range(a.shape[rest])]
+    y = np.linalg.norm(tn.Tensor(a), order, axes)
+    np.testing.assert_allclose(y.numpy(), [np.linalg.norm(m, order) for m in matrices], rtol=1e-13)
+    each = [gradient(lambda t: np.linalg.norm(t, order), m) for m in matrices]
+    expected = np.stack(each if axes[0] < axes[1] else [g.T for g in each], rest)
+    found = gradient(lambda t: np.linalg.norm(t, order, axes).sum(), a)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("order", ["fro", "nuc", 1, 2, np.inf, -1, -2, -np.inf])
 def test_norms_of_the_zero_matrix_have_gradient_0(order):
     assert not gradient(lambda t: np.linalg.norm(t, order), np.zeros((2, 3))).any()
@@ -215,7 +229,7 @@ def test_pinv_of_matrices_without_full_rank_at_the_rank_that_rcond_sets(data):
     np.testing.assert_allclose(np.sum(g * v), expected, rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize(("x", "b"), [((4, 3), (2, 5)), ((4, 3), (4, 4, 5)), ((2, 4, 3), (7, 1, 1, 5))])
+@pytest.mark.parametrize(("x", "b"), [((4, 3), (2, 5)), ((4, 3), (7,)), ((4, 3), (4, 4, 5)), ((2, 4, 3), (7, 1, 1, 5))])
 def test_a_bias_that_does_not_fit_is_a_clear_error(x, b):
     product = (*x[:-1], 5)
     text = (

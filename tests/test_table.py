@@ -107,8 +107,22 @@ REFUSED = {
     "another order of axes": (lambda: np.meshgrid(X, indexing="yx"), "np.meshgrid: indexing='yx' is none of"),
     "sums in another mode": (lambda: np.convolve(X[0], X[1], "last"), "np.convolve: mode='last' is none of"),
     "a start behind the axes": (lambda: np.rollaxis(X, 0, 3), "axis 3 is out of bounds"),
+    "parts of which there are none": (lambda: np.split(X, 0), "sections must be positive, got 0"),
+    "a turn in one axis": (lambda: np.rot90(X, 1, (1, 1)), "np.rot90.*repeated axis"),
+    "a norm along a third axis": (lambda: np.linalg.vector_norm(X, axis=2), "axis 2 is out of bounds"),
+    "the norm of a number along an axis": (lambda: np.linalg.vector_norm(X[0, 0], axis=0), "axis 0 is out of bounds"),
+    "a product along one axis twice": (lambda: np.prod(X, (0, -2)), "np.prod.*repeated axis"),
+    "a product along a third axis": (lambda: np.prod(X, (0, 2)), "axis 2 is out of bounds"),
+    "a product from a fraction": (lambda: np.prod(WHOLE, initial=1.5), "initial of float64 does not fit.*int64"),
+    "slopes along a third axis": (lambda: np.gradient(X, axis=2), "axis 2 is out of bounds"),
+    "ddof by two names": (lambda: np.var(X, ddof=1, correction=0), "ddof=1 and correction=0 are two names"),
+    "positions between entries": (lambda: np.take(X, [1.5]), "integer"),
     "a start before the axes": (lambda: np.rollaxis(X, 0, -3), "axis -3 is out of bounds"),
 }
+
+if hasattr(np, "cumulative_sum"):  # from NumPy 2.1 on
+    REFUSED["running sums along no axis"] = (lambda: np.cumulative_sum(X), r"shape \(2, 3\) need axis=")
+    REFUSED["running products along no axis"] = (lambda: np.cumulative_prod(X), r"shape \(2, 3\) need axis=")
 
 
 @pytest.mark.parametrize("call", list(REFUSED))

@@ -123,37 +123,45 @@ def tile(d: Draw, function: Callable[..., Any]) -> Case:
 PADS_BY_NAME = np.lib.NumpyVersion(np.__version__) >= "2.2.0"  # a dict of widths
 
 
-def pad_by_new_numbers(d: Draw, function: Callable[..., Any]) -> Case:
-    """The modes that compute what they pad with."""
-    mode = d.pick("linear_ramp", "linear_ramp", "mean", "maximum", "minimum", "median", "reflect", "symmetric")
+def widths_of(d: Draw, n: int) -> Any:
+    """Widths for n axes: for all alike, for each its own, for one only, none."""
+    one = [(0, 0)] * (n - 1)
+    return d.pick(2, (0, 3), (3, 0), [(2, 1), *one], [*one, (1, 8)], [(1 + k, 2) for k in range(n)], 0, [(0, 0)])
+
+
+def pad_by_ramps(d: Draw, function: Callable[..., Any]) -> Case:
+    if d.seldom():
+        # NumPy asks the array alone whether it is a Tensor
+        return Case(lambda x: function(np.stack([x, 2 * x]), (1, 3), "linear_ramp", end_values=x), [d.values((2,))])
     shape = d.pick((3,), (4,), (1,), (2, 4), (4, 3), (3, 1), (2, 1, 3))
     n = len(shape)
-    width = d.pick(
-        2, (0, 3), (3, 0), [(2, 1)] + [(0, 0)] * (n - 1), [(0, 0)] * (n - 1) + [(1, 8)], [(1, 2)] * n, 0, [(0, 0)]
-    )
+    width = d.pick([(1 + k, 2) for k in range(n)], widths_of(d, n))
+    ends = [(k + 0.5, -0.75 - k) for k in range(n)]
+    options = d.pick({}, {"end_values": 1}, {"end_values": (-1, 2.5)}, {"end_values": ends}, {"end_values": ends})
+    return Case(lambda x: function(x, width, "linear_ramp", **options), [d.values(shape)])
+
+
+def pad_by_statistics(d: Draw, function: Callable[..., Any]) -> Case:
+    mode = d.pick("mean", "maximum", "minimum", "median")
+    shape = d.pick((3,), (4,), (1,), (2, 4), (4, 3), (3, 1), (2, 1, 3))
+    n = len(shape)
+    width = widths_of(d, n)
     if mode == "median" and n > 1:  # of one axis: a mean of two medians may come close to a third one
         width = d.pick([(2, 1)] + [(0, 0)] * (n - 1), [(0, 0)] * (n - 1) + [(1, 8)])
-    if mode == "linear_ramp":
-        ends = d.pick(0, 1.5, (-1, 2), [(k, -0.5) for k in range(n)])
-        if d.pick(False, False, True):
-            # NumPy asks the array alone whether it is a Tensor
-            return Case(lambda x: function(np.stack([x, 2 * x]), (1, 3), mode, end_values=x), [d.values((2,))])
-        options = d.pick({}, {"end_values": ends})
-    elif mode in ("reflect", "symmetric"):
-        options = {"reflect_type": "odd"}
-        width = d.pick(width, [(0, 0)] * (n - 1) + [(8, 5)])  # more than there are entries to reflect
-    else:
-        options = d.pick(
-            {}, {"stat_length": None}, {"stat_length": d.pick(1, 2, (3, 1), [(k + 1, 9) for k in range(n)])}
-        )
-    safe = mode not in ("maximum", "minimum", "median")
-    return Case(lambda x: function(x, width, mode, **options), [d.values(shape) if safe else d.spread(shape)], safe)
+    each = [(k + 1, 9) for k in range(n)]
+    options = d.pick({}, {"stat_length": None}, {"stat_length": d.pick(1, 2, (3, 1), each, each)})
+    x = d.values(shape) if mode == "mean" else d.spread(shape)
+    return Case(lambda x: function(x, width, mode, **options), [x], complex_safe=mode == "mean")
 
 
-@domain(np.pad)
-def pad(d: Draw, function: Callable[..., Any]) -> Case:
-    if d.pick(True, False):
-        return pad_by_new_numbers(d, function)
+def pad_by_odd_reflections(d: Draw, function: Callable[..., Any]) -> Case:
+    mode = d.pick("reflect", "symmetric")
+    shape = d.pick((3,), (4,), (1,), (2, 4), (4, 3), (3, 1), (2, 1, 3))
+    width = d.pick(widths_of(d, len(shape)), [(0, 0)] * (len(shape) - 1) + [(8, 5)])  # more than there are entries
+    return Case(lambda x: function(x, width, mode, reflect_type="odd"), [d.values(shape)])
+
+
+def pad_by_entries(d: Draw, function: Callable[..., Any]) -> Case:
     mode = d.pick("constant", "constant", "edge", "reflect", "symmetric", "wrap")
     shape = d.shape(min_dims=1, max_dims=2, min_side=0 if mode == "constant" else 2)
     width = d.pick(1, (1, 2), [(2, 0)] + [(0, 3)] * (len(shape) - 1))
@@ -165,6 +173,12 @@ def pad(d: Draw, function: Callable[..., Any]) -> Case:
         named = d.pick({-1: (1, 2)}, {0: 2}, {1: (0, 3), 0: 1}, {1: (2, 1)}, {-2: 1})
         return Case(lambda x: function(x, named, mode, **options), [d.values((2, 3))])
     return Case(lambda x: function(x, width, mode, **options), [d.values(shape)])
+
+
+@domain(np.pad)
+def pad(d: Draw, function: Callable[..., Any]) -> Case:
+    make = d.pick(pad_by_entries, pad_by_entries, pad_by_ramps, pad_by_ramps, pad_by_statistics, pad_by_odd_reflections)
+    return make(d, function)
 
 
 @domain(shaping.pad_constant)
@@ -306,9 +320,10 @@ def concatenate(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=1)
     axis = d.axis(len(shape), several=False)
     lengths = [d.side(most=3) for _ in range(d.integer(1, 4))]
-    shapes = [
-        (*shape[: axis % len(shape)], n, *shape[axis % len(shape) + 1 :]) if axis is not None else (n,) for n in lengths
-    ]
+    if axis is None:  # in one line, whatever their shapes
+        shapes = [d.pick((n,), (n, 2), (2, n, 1), ()) for n in lengths]
+    else:
+        shapes = [(*shape[: axis % len(shape)], n, *shape[axis % len(shape) + 1 :]) for n in lengths]
     if d.pick(False, False, True):
         return Case(lambda *arrays: function(arrays), [d.values((n, 2)) for n in lengths])
     return Case(lambda *arrays: function(arrays, axis=axis), [d.values(s) for s in shapes])

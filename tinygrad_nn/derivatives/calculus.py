@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tinygrad_nn.derivatives.indexing import fitted
 from tinygrad_nn.derivatives.shaping import shaped
@@ -32,10 +32,11 @@ def _diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any =
             end = value if value.ndim else np.broadcast_to(value, shape)  # noqa: PLW2901 - a number stands for a slice
         ends.append(end)
     if n == 0:
-        return a * 1
+        return np.copy(a)
     a = np.concatenate([x for x in (ends[0], a, ends[1]) if x is not None], axis)
     for _ in range(n):
-        a = _part(a, axis, 1, None) - _part(a, axis, None, -1)
+        later, earlier = _part(a, axis, 1, None), _part(a, axis, None, -1)
+        a = later != earlier if a.dtype.kind == "b" else later - earlier
     return a
 
 
@@ -63,7 +64,7 @@ def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 @composition(np.gradient)
 def _gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
     f = shaped(f)
-    axes = list(range(f.ndim)) if axis is None else [i % f.ndim for i in ((axis,) if isinstance(axis, int) else axis)]
+    axes = range(f.ndim) if axis is None else normalize_axis_tuple(axis, f.ndim)
     if len(varargs) not in (0, 1, len(axes)):
         raise ArgumentError(
             f"np.gradient along {len(axes)} axes takes 0, 1 or {len(axes)} spacings, got {len(varargs)}"
@@ -114,11 +115,11 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, perio
         x, xp, fp = x % period, (xp % period)[order], fp[order]
         xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
         fp = np.concatenate([fp[-1:], fp, fp[:1]])
-    n = xp.shape[0]
+    n, low, high = xp.shape[0], xp[0], xp[-1]
     if n == 1:
         xp, fp, n = np.concatenate([xp, xp + 1]), np.concatenate([fp, fp]), 2
     k = plain(np.clip(np.searchsorted(xp, x, side="right") - 1, 0, n - 2))
     start, end = xp[k], xp[k + 1]
     y = fp[k] + (fp[k + 1] - fp[k]) / (end - start) * (x - start)
-    y = np.where(x < xp[0], fp[0] if left is None else left, y)
-    return np.where(x > xp[-1], fp[-1] if right is None else right, y)
+    y = np.where(x < low, fp[0] if left is None else left, y)
+    return np.where(x > high, fp[-1] if right is None else right, y)

@@ -268,7 +268,7 @@ alias: Callable[..., Any] = own(lambda x: x, lambda g, _y, _x: g, name="alias", 
 
 def _bounded(x: Any, low: float, high: float, what: str) -> Any:
     """Return `x` as it is, if no entry lies outside [low, high]; what a program has to check at each call."""
-    real = known(what, x).real if x.dtype.kind == "c" else known(what, x)
+    real = np.real(known(what, x))
     if item_of(np.any(real < low)) or item_of(np.any(real > high)):
         raise ArgumentError(f"{what} from {low} to {high}, got {item_of(real.min()):.6g} to {item_of(real.max()):.6g}")
     return x

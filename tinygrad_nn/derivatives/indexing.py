@@ -59,13 +59,13 @@ getitem: Callable[..., Any] = own(
 scatter: Callable[..., Any] = own(_scatter, lambda g, _y, _g, index, shape: getitem(g, index), name="scatter")
 
 
-def _within(index: Any, length: int, what: str) -> Any:
-    """Return `index` as it is, if every entry lies in [0, length); what a program has to check at each call."""
-    if known(what, index).size:
-        low, high = item_of(index.min()), item_of(index.max())
+def _within(numbers: Any, length: int, what: str) -> Any:
+    """Return `numbers` as they are, if all lie in [0, length); what a program has to check at each call."""
+    if known(what, numbers).size:
+        low, high = item_of(numbers.min()), item_of(numbers.max())
         if not (low >= 0 and high < length):
             raise ArgumentError(f"{what} lie from 0 to {length - 1}, got {low} to {high}")
-    return index
+    return numbers
 
 
 within = own(_within, None, name="within")
@@ -75,7 +75,10 @@ def _positions(indices: Any) -> Any:
     """An index as an array: of NumPy's, or of another library that indexes at once."""
     indices = plain(indices)
     foreign = hasattr(indices, "__array_function__") and not hasattr(indices, "__dask_graph__")
-    return indices if foreign else np.asarray(indices)
+    if foreign:
+        return indices
+    indices = np.asarray(indices)
+    return indices if indices.size else indices.astype(int)  # an empty list has no dtype of its own
 
 
 def _brought_within(indices: Any, length: int, mode: str, name: str) -> Any:

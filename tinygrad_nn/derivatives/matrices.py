@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_nn.derivatives.indexing import zeros
 from tinygrad_nn.derivatives.shaping import expand
@@ -62,8 +63,8 @@ def _below(m: Any, k: int) -> Any:
     return alike(np.tri(rows, columns, k=k, dtype=bool), m)
 
 
-composition(np.tril)(lambda m, k=0: np.where(_below(m, k), m, 0))
-composition(np.triu)(lambda m, k=0: np.where(_below(m, k - 1), 0, m))
+composition(np.tril)(lambda m, k=0: np.where(_below(m, k), m, False))  # which keeps the dtype of bools too
+composition(np.triu)(lambda m, k=0: np.where(_below(m, k - 1), False, m))
 
 # Norms
 
@@ -100,6 +101,8 @@ norm: Callable[..., Any] = own(
 
 @composition(np.linalg.norm)
 def _linalg_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
+    if x.dtype.kind in "iub":
+        x = x.astype(float)
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (int(axis),)
     if ord is None and (axis is None or len(axes) <= 2):
         return norm(x, None, axis if axis is None else axes, keepdims)
@@ -150,8 +153,7 @@ def _linalg_matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") 
 
 @composition(np.linalg.vector_norm)
 def _linalg_vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:  # noqa: A002
-    several = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    several = tuple(i % x.ndim for i in several)
+    several = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
     flat = np.moveaxis(x, several, range(len(several)))  # the axes to sum over become the first one
     rest = flat.shape[len(several) :]
     y = _linalg_norm(flat.reshape((int(np.prod(flat.shape[: len(several)])), *rest)), ord, 0)

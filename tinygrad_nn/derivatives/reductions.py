@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from tinygrad_nn.derivatives.indexing import fitted
 from tinygrad_nn.derivatives.shaping import expand
 from tinygrad_nn.derivatives.table import alike, composition, numpy_row, own
-from tinygrad_nn.errors import ShapeError
+from tinygrad_nn.errors import ArgumentError, ShapeError
 
 Axis = int | tuple[int, ...] | None
 _REST = (slice(None),)
@@ -151,7 +152,7 @@ def _one_axis(a: Any, axis: Axis) -> tuple[Any, int]:
     if axis is None:
         return a.reshape(-1), 0
     if isinstance(axis, tuple):
-        axes = sorted(i % a.ndim for i in axis)
+        axes = sorted(normalize_axis_tuple(axis, a.ndim))
         rest = [i for i in range(a.ndim) if i not in axes]
         shape = (*(a.shape[i] for i in rest), _count(a.shape, axis))
         return a.transpose((*rest, *axes)).reshape(shape), len(rest)
@@ -172,7 +173,7 @@ def _prod(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = N
         a = np.where(where, a, 1)
     y = product(*_one_axis(a, axis))
     if initial is not None:
-        y = y * initial
+        y = y * fitted("np.prod: initial", initial, y)
     return y.reshape(_kept(a.shape, axis)) if keepdims else y
 
 
@@ -192,11 +193,19 @@ def _cumsum_rule(g: Any, _y: Any, _a: Any, axis: int | None = None) -> Any:
 
 numpy_row(np.cumsum, _cumsum_rule)
 
+
+def _ordered(x: Any, axis: int | None) -> tuple[Any, int]:
+    """A number as a vector, and the axis to run along, which only a vector need not name."""
+    if axis is None and x.ndim > 1:
+        raise ShapeError(f"running sums and products of an array of shape {x.shape} need axis=")
+    return np.atleast_1d(x), 0 if axis is None else axis
+
+
 if hasattr(np, "cumulative_sum"):  # NumPy 2.1
 
     @composition(np.cumulative_sum)
     def _cumulative_sum(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
-        axis = 0 if axis is None else axis
+        x, axis = _ordered(x, axis)
         y = np.cumsum(x, axis)
         if not include_initial:
             return y
@@ -204,7 +213,7 @@ if hasattr(np, "cumulative_sum"):  # NumPy 2.1
 
     @composition(np.cumulative_prod)
     def _cumulative_prod(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
-        axis = 0 if axis is None else axis
+        x, axis = _ordered(x, axis)
         y = np.cumprod(x, axis)
         if not include_initial:
             return y
@@ -240,7 +249,14 @@ def _var(
     mean: Any = None,
     correction: float | None = None,
 ) -> Any:
+    if correction is not None and ddof:
+        raise ArgumentError(f"ddof={ddof} and correction={correction} are two names of one number: give one of them")
     ddof = ddof if correction is None else correction
+    if a.dtype.kind in "iub":  # too small to count in
+        a = a.astype(float)
+    if a.dtype == np.float16:
+        options = {"ddof": ddof, "keepdims": keepdims, "where": where, "mean": mean}
+        return _var(a.astype(np.float32), axis, **options).astype(np.float16)
     chosen = _choice(where)
     if where is True:
         count: Any = _count(a.shape, axis)
@@ -273,6 +289,7 @@ def _average(a: Any, axis: Axis = None, weights: Any = None, returned: bool = Fa
         total = alike(np.full(y.shape, _count(a.shape, axis), y.dtype), y)
         return (y, total) if returned else y
     weights = weights if hasattr(weights, "shape") else np.asarray(weights)
+    weights = weights.astype(np.result_type(a.dtype, weights.dtype, np.float64 if a.dtype.kind in "iub" else a.dtype))
     if weights.shape != a.shape:
         axes = (axis,) if isinstance(axis, int) else axis
         if axes is None or weights.shape != tuple(a.shape[i] for i in axes):

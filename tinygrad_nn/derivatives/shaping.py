@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from tinygrad_nn.checks import choice, whole
 from tinygrad_nn.derivatives.table import alike, composition, numpy_row, own, plain, unbroadcast
@@ -157,12 +157,12 @@ numpy_row(np.roll, _roll)
 
 @composition(np.rot90)
 def _rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
-    k %= 4
+    k, axes = k % 4, normalize_axis_tuple(axes, m.ndim)
     if k == 2:
         return np.flip(m, axes)
     if k == 1:
         return np.swapaxes(np.flip(m, axes[1]), *axes)
-    return np.flip(np.swapaxes(m, *axes), axes[1]) if k else m * 1
+    return np.flip(np.swapaxes(m, *axes), axes[1]) if k else np.copy(m)
 
 
 # Repeated entries
@@ -401,7 +401,7 @@ def _array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]
 
 @composition(np.split)
 def _split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    if np.ndim(indices_or_sections) == 0 and ary.shape[axis] % indices_or_sections:
+    if np.ndim(indices_or_sections) == 0 and indices_or_sections > 0 and ary.shape[axis] % indices_or_sections:
         raise ShapeError(
             f"axis {axis} of shape {ary.shape} does not divide into {indices_or_sections} equal parts: "
             f"use np.array_split"
