@@ -687,9 +687,7 @@ def report(score: Score, stale: list[Any], seconds: float, *, everything: bool) 
         lines += [f"{m.place}: {m.before}\n    -> {m.after}\n    no mistake: {explanation(m)}" for m in score.explained]
     lines += [f"SURVIVED {m.place} in {m.where}\n  - {m.before}\n  + {m.after}" for m in score.survived]
     lines += [f"EXPLAINED, BUT NO SURVIVOR: {text}" for text in stale]
-    names = [
-        "taking too long" if law.endswith("TimeoutError") else re.split(r"[\[:]", law)[0] for _, law in score.killed
-    ]
+    names = ("taking too long" if "TimeoutError" in law else re.split(r"[\[:]", law)[0] for _, law in score.killed)
     by_law = Counter(names)
     lines += [f"{n:6} killed by {law}" for law, n in by_law.most_common()]
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
