@@ -157,12 +157,13 @@ numpy_row(np.roll, _roll)
 
 @composition(np.rot90)
 def _rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
-    k, axes = k % 4, normalize_axis_tuple(axes, m.ndim)
+    first, second = normalize_axis_tuple(axes, m.ndim)
+    k %= 4
     if k == 2:
-        return np.flip(m, axes)
+        return np.flip(m, (first, second))
     if k == 1:
-        return np.swapaxes(np.flip(m, axes[1]), *axes)
-    return np.flip(np.swapaxes(m, *axes), axes[1]) if k else np.copy(m)
+        return np.swapaxes(np.flip(m, second), first, second)
+    return np.flip(np.swapaxes(m, first, second), second) if k else np.copy(m)
 
 
 # Repeated entries
