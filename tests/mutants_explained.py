@@ -124,7 +124,7 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             "_one_axis",
             "no number gets there",
             [
-                "...axis > 0 else axis)))",
+                "axes = sorted(normalize_axis_tuple(0 if ...",
                 "shape = (*(a.shape[i] for i in rest), _count(a.shape, 0 if ...",
             ],
         ),
@@ -182,8 +182,7 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ),
         ("_cumsum_rule", _VECTOR, ["...np.flip(g.ravel('K')..."]),
         ("np", "as it is from NumPy 2.1 on", ["if np"]),
-        ("_cumulative_sum", _VECTOR, ["axis = axis", "axis = -1 if axis is None else axis"]),
-        ("_cumulative_prod", _VECTOR, ["axis = axis", "axis = -1 if axis is None else axis"]),
+        ("_ordered", _VECTOR, ["return (np.atleast_1d(x), axis)", "return (np.atleast_1d(x), -1 if ..."]),
         ("_median", "not read", ["...overwrite_input: bool=True..."]),
         (
             "_nanmean",
@@ -450,8 +449,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ),
         ("_norm", "np.linalg.norm always gives it", ["def _norm(...keepdims: bool=True)"]),
         ("_norm_rule", "not read", ["def _norm_rule(...keepdims: bool=True)"]),
-        ("_linalg_vector_norm", "no number gets there", ["...axis > 0 else axis) if isinstance(axis, tuple) else ..."]),
-        ("_linalg_vector_norm", "NumPy counts from the end as well", ["several = tuple((i for i in several))"]),
         (
             "_vector_norm",
             _FAST,
@@ -517,7 +514,7 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ("_linalg_svd", "the last axis is the default", ["...np.sort(np.abs(np.linalg.eigvalsh(a)))[..."]),
     ],
     "calculus": [
-        ("_interp", _SAME, ["n = fp.shape[0]", "n = xp.shape[-1]"]),
+        ("_interp", _SAME, ["n, low, high = (fp.shape[0], ...", "n, low, high = (xp.shape[-1], ..."]),
         (
             "_interp",
             "what follows the first place of the next period is never reached",
@@ -542,7 +539,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             ],
         ),
         ("_gradient", "there is one", ["return slopes[-1] if len(slopes) == 1 else tuple(slopes)"]),
-        ("_gradient", "no number gets there", ["...else 0 if isinstance(axis, int) and axis > 0 else axis)]"]),
         ("_slope", "only the refusal of other shapes is left out", ["if True:..."]),
         ("_trapezoid", _VECTOR, ["width = np.diff(x, axis=-1 if x.ndim == 1 else axis)"]),
     ],
