@@ -26,3 +26,24 @@ def test_the_corpus_is_as_long_as_promised() -> None:
     assert len({m.name for m in MISTAKES}) == len(MISTAKES)
     loose = {m.name for m in MISTAKES if not m.detail and m.kinds[0] in {"factor", "ratio", "local", "residual", "eps"}}
     assert loose == set()
+
+
+ONLY_IN_FLOAT64 = {"log_with_eps_in_the_forward_only", "float32_inside_a_float64_backward"}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m.name)
+def test_what_is_found_in_float32_is_named_as_in_float64(mistake) -> None:
+    fn, rule, inputs = mistake.make(np.random.default_rng([0, 7]))
+    narrow = [x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in inputs]
+    report = gradient_report(fn, *narrow, rule=rule)
+    assert report.ok == (mistake.name in ONLY_IN_FLOAT64), str(report)
+    assert report.ok or mistake.named_by(report.causes[0]), str(report)
+
+
+@pytest.mark.parametrize("factor", [2, 1.05, 4 / 3, -1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_factor_is_named_in_narrow_dtypes(dtype, factor) -> None:
+    x = np.random.default_rng(1).standard_normal((5, 3)).astype(dtype)
+    (cause,) = gradient_report(np.sin, x, rule=lambda x: (np.sin(x), lambda g: (g * np.cos(x) * factor,))).causes
+    assert cause.kind == "factor"
+    assert cause.detail in {"4/3" if factor == 4 / 3 else str(factor), "factor"}  # the number, or the variable

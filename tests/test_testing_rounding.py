@@ -162,3 +162,31 @@ def test_wrong_exactly_here_is_wrong_where_no_kinks_meet(smooth) -> None:
 
     report = gradient_report(smooth, x, rule=rule)
     assert report.results[0].verdict == "WRONG", str(report)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("name", ["one feature", "rectified correlation", "hinge loss", "cross-entropy on top"])
+def test_kinks_in_narrow_dtypes(name, dtype) -> None:
+    (network,) = [n for n in NETWORKS if n.name == name]
+    for seed in (0, 2, 6, 9, 11):
+        inputs = [x.astype(dtype) for x in network.inputs(RNG([9, seed]))]
+        report = gradient_report(network.plain, *inputs, rule=network.rule, seed=seed)
+        assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_a_backward_that_cancels_does_not_depend_on_the_layout(dtype) -> None:
+    """The forces of pairs upon each other add up to 0, and in another order to another 0."""
+    x = RNG(0).uniform(0.3, 1.7, (5, 3)).astype(dtype)
+
+    def density(x):
+        d = x[:, None] - x
+        return np.exp(-(d * d).sum(axis=2)).sum(axis=1)
+
+    def rule(x):
+        d = x[:, None] - x
+        w = np.exp(-(d * d).sum(axis=2))
+        return density(x), lambda g: ((-2 * d * (w * (g[:, None] + g))[:, :, None]).sum() * np.ones_like(x),)
+
+    report = gradient_report(density, x, rule=rule)
+    assert [c.kind for c in report.causes] not in (["layout"], [])

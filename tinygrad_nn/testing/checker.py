@@ -14,7 +14,7 @@ from tinygrad_nn.testing.contracts import Probe, all_same, changed_inputs
 from tinygrad_nn.testing.judge import Judge, tolerance_for
 from tinygrad_nn.testing.kinks import direction
 from tinygrad_nn.testing.oracles import Oracle, quiet
-from tinygrad_nn.testing.problem import Arrays, Problem
+from tinygrad_nn.testing.problem import Arrays, Problem, widened
 from tinygrad_nn.testing.report import CONTRACT, KINK, NOT_COMPARED, OK, VAGUE, WRONG, Cause, InputReport, Report
 from tinygrad_nn.testing.watched import meets_kinks
 
@@ -101,9 +101,7 @@ class Checker:
         problem = self.problem
         if self.tolerance <= 1e-12 or not problem.random_state:
             return ys
-        wide = [
-            p.astype(np.float64) if isinstance(p, np.ndarray) and p.dtype.kind == "f" else p for p in problem.points
-        ]
+        wide = widened(problem.points, np.float64)
         found = problem.outputs_or_none(self._arrays_of(wide))
         if found is None or len(found) != len(ys):
             return ys
@@ -292,8 +290,26 @@ class Checker:
                     view.where = view.where[chosen.flat[view.where]]
                 self._entries(view, result)
                 if not general:
-                    self.report.causes.append(diagnose.explain(view, self.rng, self.tolerance))
+                    self.report.causes.append(diagnose.explain(self._widely(view), self.rng, self.tolerance))
         self.report.causes.sort(key=lambda c: c.kind == "unknown")
+
+    def _widely(self, view: diagnose.View) -> diagnose.View:
+        """The view in float64 of a rule for a narrow dtype that is as wrong there: less rounding to see through."""
+        problem, oracle, k = self.problem, view.oracle, view.k
+        if self.tolerance <= 1e-12 or view.analytic.shape != view.x.shape:
+            return view
+        points = widened(oracle.points, np.float64)
+        try:
+            gradients = problem.gradients(points, [v.astype(np.float64) for v in oracle.vs])
+        except Exception:  # noqa: BLE001 - a rule for narrow dtypes only
+            return view
+        wide = diagnose.View(problem, Oracle(problem, points, oracle.vs), gradients, k, view.where)
+        wide.oracle.learn(oracle)
+        if wide.analytic.shape != view.x.shape:
+            return view
+        here, there = (v.analytic.ravel()[v.where].astype(np.float64) for v in (view, wide))
+        same = np.max(np.abs(here - there), initial=0) <= 0.1 * np.max(np.abs(here - view.numeric), initial=0)
+        return wide if same else view
 
     def _entries(self, view: diagnose.View, result: InputReport) -> None:
         g, x = view.analytic, view.x
@@ -361,9 +377,7 @@ class Checker:
         for h in (2.0**-8, 2.0**-9, 2.0**-10):
             ends = []
             for step in (h, 0.0):
-                arrays = [
-                    p.astype(np.float64) if isinstance(p, np.ndarray) and p.dtype.kind == "f" else p for p in points
-                ]
+                arrays = widened(points, np.float64)
                 arrays[k] = np.asarray(arrays[k] + step * u)
                 ys = self.problem.outputs_or_none(arrays)
                 if ys is None:

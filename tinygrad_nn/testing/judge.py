@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from tinygrad_nn.testing.kinks import allowed_at_kink, around, cuts, direction, directions, hair, neighbours
 from tinygrad_nn.testing.oracles import ROUGH, Oracle, Slope, quiet
-from tinygrad_nn.testing.problem import Arrays, Problem
+from tinygrad_nn.testing.problem import Arrays, Problem, widened
 from tinygrad_nn.testing.report import KINK, OK, VAGUE, WRONG, Cause, InputReport
 from tinygrad_nn.testing.watched import rounded
 
@@ -101,8 +102,9 @@ class Judge:
         self.at: dict[int, tuple[Oracle, Arrays]] = {}
         self.chosen: dict[int, Any] = {}
         self._nearby: list[Oracle] | None = None
-        self._pieces: list[Arrays] | None = None
+        self._pieces: list[Arrays] = []
         self._beside: list[Arrays] = []
+        self._beside_vs = vs
 
     def judge(self, k: int) -> InputReport:
         """The verdict on one input."""
@@ -214,10 +216,7 @@ class Judge:
             nonlocal refused
             found = []
             for sign in (1, -1):
-                arrays = [
-                    p.astype(np.float64) if isinstance(p, np.ndarray) and p.dtype.kind == "f" else p
-                    for p in self.problem.points
-                ]
+                arrays = widened(self.problem.points, np.float64)
                 arrays[k] = x + np.where(mask, sign * step, 0)
                 ys = self.problem.outputs_or_none(arrays)
                 if ys is None:
@@ -285,7 +284,7 @@ class Judge:
         kind = np.float64 if self.narrow else np.longdouble
         if np.finfo(kind).eps >= np.finfo(x.dtype).eps:
             return None
-        points = [p.astype(kind) if isinstance(p, np.ndarray) and p.dtype.kind == "f" else p for p in oracle.points]
+        points = widened(oracle.points, kind)
         try:
             g = self.problem.gradients(points, [v.astype(kind) for v in self.vs])[k]
         except Exception:  # noqa: BLE001 - a rule for narrow dtypes only
@@ -390,15 +389,15 @@ class Judge:
             result.verdict, result.note = WRONG, ""
             self.at[k] = elsewhere
             return
-        if self._pieces is None:
-            self._beside = list(around(self.problem, self.rng, PIECES))
-            self._pieces = [self.problem.gradients(p, self.vs) for p in self._beside]
-        near_by = [d[k] for d in self._pieces if d[k] is not None and d[k].shape == g.shape]
+        here, *others = self._around()
+        if here is not self.gradients and here[k] is not None and here[k].shape == g.shape:
+            g = np.where(np.isfinite(here[k]), here[k], g)
+        near_by = [d[k] for d in others if d[k] is not None and d[k].shape == g.shape]
         near_by = [d for d in near_by if np.all(np.isfinite(d))]
         if len(near_by) < PIECES // 2:
             return
         pieces = np.array(near_by)
-        relative = max(1e-4, 100 * float(np.finfo(self.problem.points[k].dtype).eps))
+        relative = max(1e-4, 100 * float(np.finfo(pieces.dtype).eps))
         # what rounding makes look like a kink agrees with the oracle all the same
         us = [m.u for m in misses if m.failed]
         strays = outside(g, pieces, relative)
@@ -431,6 +430,20 @@ class Judge:
             )
         )
 
+    def _around(self) -> list[Arrays]:
+        """The gradients here, and a hair away; in float64 where the rule takes it, as narrow numbers often tie."""
+        if not self._pieces and self.narrow:
+            with contextlib.suppress(Exception):  # a rule for narrow dtypes only
+                points, vs = (widened(a, np.float64) for a in (self.problem.points, self.vs))
+                self._pieces = [self.problem.gradients(points, vs), *self._at_a_hair(points, vs)]
+        if not self._pieces:
+            self._pieces = [self.gradients, *self._at_a_hair(self.problem.points, self.vs)]
+        return self._pieces
+
+    def _at_a_hair(self, points: Arrays, vs: Arrays) -> list[Arrays]:
+        self._beside, self._beside_vs = list(around(self.problem, points, self.rng, PIECES)), vs
+        return [self.problem.gradients(p, vs) for p in self._beside]
+
     def next_door(self, k: int) -> tuple[bool, tuple[Oracle, Arrays] | None]:
         """Whether the gradient of an input is right at smooth points around this one, and where it is not."""
         if self._nearby is None:
@@ -453,10 +466,7 @@ class Judge:
     def _shared(self, relative: float) -> bool:
         """Whether what ties of several inputs share adds up: all of them are moved together."""
         active = self.problem.active
-        sums = [
-            [np.zeros(1) if d[j] is None else d[j].ravel() for j in active]
-            for d in [self.gradients, *(self._pieces or [])]
-        ]
+        sums = [[np.zeros(1) if d[j] is None else d[j].ravel() for j in active] for d in self._around()]
         here, *terms = [np.concatenate(parts) for parts in sums]
         if len(active) < 2 or not all(t.shape == here.shape and np.all(np.isfinite(t)) for t in [here, *terms]):
             return True
@@ -472,7 +482,7 @@ class Judge:
                 moved[k].flat[entry] = x.flat[entry] + 3 * sign * hair(x).flat[entry]
                 with quiet():
                     ys = self.problem.outputs_or_none(moved)
-                    alone = None if ys is None else self.problem.gradients(moved, self.vs)[k]
+                    alone = None if ys is None else self.problem.gradients(moved, self._beside_vs)[k]
                 if alone is not None and alone.shape == x.shape and np.all(np.isfinite(alone)):
                     yield alone
 

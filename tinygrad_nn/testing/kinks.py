@@ -73,22 +73,19 @@ def hair(x: Any) -> Any:
     return max(HAIR, 8 * float(np.finfo(x.dtype).eps)) * np.asarray(sizes(x))
 
 
-def around(problem: Problem, rng: np.random.Generator, count: int) -> Iterator[Arrays]:
-    """Points a hair away in every entry, opposite ones in turn, where the function does not refuse.
+def around(problem: Problem, base: Arrays, rng: np.random.Generator, count: int) -> Iterator[Arrays]:
+    """Points a hair away from `base` in every entry, opposite ones in turn, where the function does not refuse.
 
     The first two move all entries one way: units that sit on their kinks together then all go to one side.
     """
     for number in range(count // 2):
         steps = {}
         for k in problem.active:
-            shape = problem.points[k].shape
+            shape = base[k].shape
             signs = rng.choice([-1.0, 1.0], shape) if number else 1.0
-            steps[k] = hair(problem.points[k]) * rng.uniform(0.5, 1, shape) * signs
+            steps[k] = hair(base[k]) * rng.uniform(0.5, 1, shape) * signs
         for sign in (1, -1):
-            points = [
-                np.asarray(p + sign * steps[k], dtype=p.dtype) if k in steps else p
-                for k, p in enumerate(problem.points)
-            ]
+            points = [np.asarray(p + sign * steps[k], dtype=p.dtype) if k in steps else p for k, p in enumerate(base)]
             with quiet():
                 ys = problem.outputs_or_none(points)
             if ys is not None:

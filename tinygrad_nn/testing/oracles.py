@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_nn.testing.extrapolation import RATIO, Ends, Table
-from tinygrad_nn.testing.problem import Arrays, Problem
+from tinygrad_nn.testing.problem import Arrays, Problem, widened
 from tinygrad_nn.testing.watched import rounded
 
 __all__ = ["ROUGH", "Oracle", "Slope", "quiet"]
@@ -78,11 +78,6 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _wide(a: Any, dtype: Any) -> Any:
-    """A floating-point array in another dtype; anything else as it is."""
-    return a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a
-
-
 def _floating(y: Any) -> Any:
     """The dtype of an output, or float64 where that holds no NaN."""
     return y.dtype if y.dtype.kind in "fc" else np.float64
@@ -121,7 +116,7 @@ class Oracle:
 
     def _arrays(self, dtype: Any) -> Arrays:
         if dtype not in self._widened:
-            self._widened[dtype] = [_wide(a, dtype) for a in self.points]
+            self._widened[dtype] = widened(self.points, dtype)
         return self._widened[dtype]
 
     def _outputs(self, dtype: Any, k: int, step: Any) -> Arrays:
@@ -293,7 +288,7 @@ class Oracle:
         for _ in range(2 * TRIALS):
             if len(found) == TRIALS:
                 break
-            other = Oracle(self.problem, rounded([_wide(a, kind) for a in self.points], rng), self.vs)
+            other = Oracle(self.problem, rounded(widened(self.points, kind), rng), self.vs)
             try:
                 if slope.step:
                     ys = other._at_base(kind)

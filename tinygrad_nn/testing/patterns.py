@@ -120,7 +120,7 @@ def factor(group: Group) -> Iterator[Found]:
                 hint = "the sign is wrong" if text == "-1" else "a factor that the forward does not have"
             yield Found("factor", text, f"analytic = {text} x numeric", hint, group.rest(predicted))
     if max(ratios) - min(ratios) <= 1e-8 * abs(ratios[0]):
-        yield Found("factor", f"{ratios[0]:.6g}", f"analytic = {ratios[0]:.6g} x numeric", "", group.rest(predicted))
+        yield Found("factor", f"{ratios[0]:.10g}", f"analytic = {ratios[0]:.6g} x numeric", "", group.rest(predicted))
 
 
 def _moves(a: Any) -> Iterator[tuple[str, Any]]:

@@ -26,6 +26,7 @@ __all__ = [
     "rule_problem",
     "second_order",
     "walk_back",
+    "widened",
 ]
 __tracebackhide__ = True  # pytest shows the lines of the caller
 
@@ -109,6 +110,11 @@ class Problem:
         """Run forward and backward once: one gradient, or None, for each array."""
         points = [np.array(a, subok=True) if isinstance(a, (np.ndarray, np.generic)) else a for a in arrays]
         return self.pulled(points)[1]([np.array(v, subok=True) for v in vs])
+
+
+def widened(arrays: Arrays, dtype: Any) -> Arrays:
+    """The same with every floating-point array in another dtype."""
+    return [a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in arrays]
 
 
 def plain(value: Any, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -59,6 +60,9 @@ def scale_names(view: View, ratio: float) -> list[str]:
     offer(1.0, "1")
     for value, text in CONSTANTS.items():
         offer(value, text)
+    fraction = Fraction(ratio if math.isfinite(ratio) else 0).limit_denominator(12)
+    if fraction.denominator in {3, 6, 7, 9, 11, 12} and not found:  # what no decimal says
+        offer(float(fraction), str(fraction))
     sizes = _sizes(view)
     for text, size in sizes.items():
         for times in (1, 2):

@@ -273,9 +273,14 @@ def resized(view: View, rng: np.random.Generator, rows: slice) -> View | None:
         if made is None or made.analytic.shape != made.x.shape:
             continue
         shapes = [(y.shape, z.shape) for y, z in zip(view.outputs, made.outputs, strict=True)]
-        if all(z == y or (y and z == (count, *y[1:])) for y, z in shapes):
+        if all(z in {y, *_shortened(y, batch, count)} for y, z in shapes):
             return made
     return None
+
+
+def _shortened(shape: tuple[int, ...], batch: int, count: int) -> list[tuple[int, ...]]:
+    """The shapes with `count` in the place of one length that is the batch's."""
+    return [(*shape[:k], count, *shape[k + 1 :]) for k, n in enumerate(shape) if n == batch]
 
 
 def narrowed(view: View, rng: np.random.Generator, count: int) -> Iterator[list[View]]:
