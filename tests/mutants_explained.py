@@ -130,11 +130,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ),
         ("_kept", "no number gets there", ["...axis > 0 else axis) if isinstance(axis, tuple) else (axis,))]..."]),
         (
-            "_average",
-            "no number gets there",
-            ["axes = (axis,) if isinstance(axis, int) else 0 if...", "...int) else -1 if isinstance..."],
-        ),
-        (
             "_sum",
             _FAST,
             [
@@ -314,7 +309,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ("np.argpartition", _NARROWS, ["numpy_row(np.argpartition, None)"]),
         ("np.searchsorted", _NARROWS, ["numpy_row(np.searchsorted, None, None)"]),
         ("_window_view", _NARROWS, ["...fold(g, window_shape, axis, _x.shape))"]),
-        ("_places", "no number gets there", ["...else 0 if isinstance(axis, int) and axis > 0 else axis"]),
         ("_places", "made a tuple in any case", ["yield (place, tuple(tuple(index) ..."]),
         (
             "_convolve",

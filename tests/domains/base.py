@@ -93,7 +93,8 @@ class Draw:
             return None
         if kind == "one":
             far = self.integer(ndim // 2, ndim - 1), self.integer(-ndim, -1 - ndim // 2)
-            return self.pick(self.integer(-ndim, ndim - 1), *far)
+            axis = self.pick(self.integer(-ndim, ndim - 1), *far)
+            return self.pick(axis, axis, axis, axis, np.int64(axis))
         return tuple(i - ndim * self.pick(0, 1) for i in self.permuted(range(ndim))[: self.integer(0, ndim)])
 
     def values(

@@ -48,7 +48,7 @@ def reduction(d: Draw, function: Callable[..., Any]) -> Case:
         if shape and d.pick(True, False):
             axis = axis if function is np.sum else None
             where = sieve(d, shape[-1:])
-        if axis == ():
+        if isinstance(axis, tuple) and not axis:
             axis = None
         return Case(lambda x: function(x, axis, where=where), [d.values(shape)])
     shape = d.shape(min_side=int(function is np.mean))
@@ -127,6 +127,9 @@ def along_one_axis(d: Draw, function: Callable[..., Any]) -> Case:
 def scan(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=1)
     axis = d.axis(len(shape), several=False)
+    if function is np.cumsum and d.seldom():  # NumPy makes a vector of a number
+        axis = d.pick(None, 0, -1)
+        return Case(lambda x: function(x, axis), [d.values(())])
     if d.pick(True, False):
         return Case(lambda x: getattr(x, function.__name__)(axis), [with_zeros(d, shape)])
     return Case(lambda x: function(x, axis=axis), [with_zeros(d, shape)])
@@ -165,7 +168,7 @@ def spread(d: Draw, function: Callable[..., Any]) -> Case:
     if d.pick(True, False):
         shape = d.pick((4,), (4, 5), (4, 4, 4))
         options["where"], axis = sieve(d, shape), d.axis(len(shape))
-        if axis == ():
+        if isinstance(axis, tuple) and not axis:
             axis = None
     elif d.pick(True, False):
         axis = tuple(d.permuted(range(-len(shape), 0)))[:2] if len(shape) > 1 else -1
@@ -216,7 +219,7 @@ def average(d: Draw, function: Callable[..., Any]) -> Case:  # noqa: PLR0911 - o
 def median(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_side=1)
     axis, keepdims = d.axis(len(shape)), d.pick(False, True)
-    if axis == ():
+    if isinstance(axis, tuple) and not axis:
         axis = None
     if d.seldom():
         return Case(function, [d.spread(shape)], complex_safe=False)

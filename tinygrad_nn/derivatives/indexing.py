@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_nn.checks import choice, item_of, known
 from tinygrad_nn.derivatives.shaping import line, shaped
@@ -75,10 +76,10 @@ def _positions(indices: Any) -> Any:
     """An index as an array: of NumPy's, or of another library that indexes at once."""
     indices = plain(indices)
     foreign = hasattr(indices, "__array_function__") and not hasattr(indices, "__dask_graph__")
-    if foreign:
-        return indices
-    indices = np.asarray(indices)
-    return indices if indices.size else indices.astype(int)  # an empty list has no dtype of its own
+    if not foreign:
+        indices = np.asarray(indices)
+    # flags are the numbers 0 and 1, and no mask; and an empty list has no dtype of its own
+    return indices if indices.size and indices.dtype.kind != "b" else indices.astype(int)
 
 
 def _brought_within(indices: Any, length: int, mode: str, name: str) -> Any:
@@ -221,9 +222,8 @@ def _partition(a: Any, kth: Any, axis: int | None = -1) -> Any:
 
 def _places(shape: tuple[int, ...], window_shape: Any, axis: Any) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
     """Each place in a window, and the index of the entries that all windows have in that place."""
-    sizes = (window_shape,) if isinstance(window_shape, int) else tuple(window_shape)
-    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
-    axes = [i % len(shape) for i in axes]
+    sizes = tuple(window_shape) if np.iterable(window_shape) else (window_shape,)
+    axes = normalize_axis_tuple(range(len(shape)) if axis is None else axis, len(shape), allow_duplicate=True)
     for place in itertools.product(*map(range, sizes)):
         index = []
         for i, n in enumerate(shape):

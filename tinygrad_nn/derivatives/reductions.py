@@ -186,9 +186,7 @@ def _cumprod(a: Any, axis: int | None = None) -> Any:
 
 
 def _cumsum_rule(g: Any, _y: Any, _a: Any, axis: int | None = None) -> Any:
-    if axis is None:
-        return np.flip(np.cumsum(np.flip(g))).reshape(_a.shape)
-    return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+    return np.flip(np.cumsum(np.flip(g, axis), axis), axis).reshape(_a.shape)
 
 
 numpy_row(np.cumsum, _cumsum_rule)
@@ -284,23 +282,22 @@ def _ptp(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
 @composition(np.average)
 def _average(a: Any, axis: Axis = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False) -> Any:
     a = a if hasattr(a, "shape") else np.asarray(a)
+    axes = None if axis is None else normalize_axis_tuple(axis, a.ndim)
     if weights is None:
-        y = np.mean(a, axis, keepdims=keepdims)
-        total = alike(np.full(y.shape, _count(a.shape, axis), y.dtype), y)
+        y = np.mean(a, axes, keepdims=keepdims)
+        total = alike(np.full(y.shape, _count(a.shape, axes), y.dtype), y)
         return (y, total) if returned else y
     weights = weights if hasattr(weights, "shape") else np.asarray(weights)
     weights = weights.astype(np.result_type(a.dtype, weights.dtype, np.float64 if a.dtype.kind in "iub" else a.dtype))
     if weights.shape != a.shape:
-        axes = (axis,) if isinstance(axis, int) else axis
         if axes is None or weights.shape != tuple(a.shape[i] for i in axes):
             raise ShapeError(
                 f"np.average of shape {a.shape} along axis={axis} takes weights of that shape, got {weights.shape}"
             )
-        places = [i % a.ndim for i in axes]
-        weights = weights.transpose([places.index(i) for i in sorted(places)])
-        weights = weights.reshape(tuple(n if i in places else 1 for i, n in enumerate(a.shape)))
-    total = np.sum(np.broadcast_to(weights, a.shape), axis, keepdims=keepdims)
-    y = np.sum(a * weights, axis, keepdims=keepdims) / total
+        weights = weights.transpose([axes.index(i) for i in sorted(axes)])
+        weights = weights.reshape(tuple(n if i in axes else 1 for i, n in enumerate(a.shape)))
+    total = np.sum(np.broadcast_to(weights, a.shape), axes, keepdims=keepdims)
+    y = np.sum(a * weights, axes, keepdims=keepdims) / total
     return (y, total) if returned else y
 
 
