@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -314,3 +316,23 @@ def test_a_standalone_source_with_helpers():
     result, (gradient,) = space["step"](x, w.data, index)
     assert result == value.item()
     assert gradient.tolist() == w.grad.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_mean_is_divided_in_python_to_the_same_last_bit(dtype):
+    w = tn.Tensor(np.ones(3, dtype), requires_grad=True)
+    step = tn.compile(lambda x: np.mean(w * x))
+    numbers = np.random.default_rng(0).standard_normal(500) * 10.0 ** np.random.default_rng(1).integers(-30, 30, 500)
+    info = np.finfo(dtype)
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, info.max, info.tiny, info.smallest_subnormal, 5 * info.tiny / 3]
+    for number in [*special, *numbers]:
+        x = np.array([number, 0, 0], dtype)
+        w.zero_grad()
+        y = step(x).data
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y, x[0] / dtype(3))
+    assert re.search(r"\.item\(\) / 3\.0", step.source)
+    for other in (lambda x: np.sum(w * x) / 0.0, lambda x: np.sum(w * x) / x[0]):  # which Python would refuse
+        w.zero_grad()
+        with np.errstate(divide="ignore"):
+            np.testing.assert_array_equal(tn.compile(other)(x + 1).data, other(x + 1).data)
