@@ -21,7 +21,7 @@ ERRORS: dict[str, Any] = {name: getattr(errors, name) for name in errors.__all__
 """The exceptions that kernels raise; where there is only NumPy, the built-in ones stand for them."""
 _ON_NUMPY = {item_of: "def item_of(array):\n    return array.item()"}
 """What is shorter where every array is NumPy's, as in a program."""
-_PLACES = ("numpy", "numpy.linalg", "numpy.fft", "numpy.lib.stride_tricks")
+_PLACES = ("numpy", "numpy.linalg", "numpy.fft", "numpy.lib.stride_tricks", "numpy.lib.array_utils")
 
 
 def numpy_name(function: Callable[..., Any]) -> str | None:
