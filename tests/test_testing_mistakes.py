@@ -47,3 +47,26 @@ def test_a_factor_is_named_in_narrow_dtypes(dtype, factor) -> None:
     (cause,) = gradient_report(np.sin, x, rule=lambda x: (np.sin(x), lambda g: (g * np.cos(x) * factor,))).causes
     assert cause.kind == "factor"
     assert cause.detail in {"4/3" if factor == 4 / 3 else str(factor), "factor"}  # the number, or the variable
+
+
+def kernel(x, z):
+    """Of two sets of points, as many of each as one likes."""
+    return np.exp(-np.sum(np.square(x[:, None] - z), axis=-1) / 2)
+
+
+@pytest.mark.parametrize(
+    ("factor", "name"), [(lambda _: 0.8, "0.8"), (lambda z: 1 / len(z), "1/z.shape[0]"), (lambda _: 0.2, "0.2")]
+)
+def test_a_number_is_no_length_by_chance(factor, name) -> None:
+    def rule(x, z):
+        y = kernel(x, z)
+
+        def backward(g):
+            w = (g * y)[..., None] * (x[:, None] - z) * factor(z)
+            return -w.sum(axis=1), w.sum(axis=0)
+
+        return y, backward
+
+    rng = np.random.default_rng(0)
+    report = gradient_report(kernel, rng.standard_normal((4, 3)), rng.standard_normal((5, 3)), rule=rule)
+    assert [(c.kind, c.detail) for c in report.causes] == [("factor", name)] * 2, str(report)

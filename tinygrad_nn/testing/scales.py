@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -48,6 +49,27 @@ def _sizes(view: View) -> dict[str, float]:
     return found
 
 
+def _of_lengths(sizes: dict[str, float]) -> Iterator[tuple[float, str]]:
+    """What is made of lengths and sizes: of one first, which says it simpler than two."""
+    for text, size in sizes.items():
+        for times in (1, 2):
+            yield times * size, text if times == 1 else f"{times}*{text}"
+            yield times / size, f"{times}/{text}"
+        yield size - 1, f"({text} - 1)"
+        yield size / (size - 1), f"{text}/({text} - 1)"
+        yield (size - 1) / size, f"({text} - 1)/{text}"
+        yield math.sqrt(size), f"sqrt({text})"
+        yield 1 / math.sqrt(size), f"1/sqrt({text})"
+        yield size**2, f"{text}**2"
+        yield 1 / size**2, f"1/{text}**2"
+    for text, size in sizes.items():
+        for other, length in sizes.items():
+            if other != text and length != size:
+                yield size / length, f"{text}/{other}"
+        for number in (8, 10, 16, 20, 32, 64, 100, 128, 256):
+            yield size / number, f"{text}/{number}"
+
+
 def scale_names(view: View, ratio: float) -> list[str]:
     """Return expressions for a constant factor: numbers, sizes, their ratios, and numbers in reach."""
     found: list[str] = []
@@ -63,23 +85,8 @@ def scale_names(view: View, ratio: float) -> list[str]:
     fraction = Fraction(ratio if math.isfinite(ratio) else 0).limit_denominator(12)
     if fraction.denominator in {3, 6, 7, 9, 11, 12} and not found:  # what no decimal says
         offer(float(fraction), str(fraction))
-    sizes = _sizes(view)
-    for text, size in sizes.items():
-        for times in (1, 2):
-            offer(times * size, text if times == 1 else f"{times}*{text}")
-            offer(times / size, f"{times}/{text}")
-        offer(size - 1, f"({text} - 1)")
-        offer(size / (size - 1), f"{text}/({text} - 1)")
-        offer((size - 1) / size, f"({text} - 1)/{text}")
-        offer(math.sqrt(size), f"sqrt({text})")
-        offer(1 / math.sqrt(size), f"1/sqrt({text})")
-        offer(size**2, f"{text}**2")
-        offer(1 / size**2, f"1/{text}**2")
-        for other, length in sizes.items():
-            if other != text and length != size:
-                offer(size / length, f"{text}/{other}")
-        for number in (8, 10, 16, 20, 32, 64, 100, 128, 256):
-            offer(size / number, f"{text}/{number}")
+    for value, text in _of_lengths(_sizes(view)):
+        offer(value, text)
     for name, array in view.arrays.items():
         if array.size == 1 and array.dtype.kind == "f":
             value = float(array.ravel()[0])

@@ -284,10 +284,14 @@ def _shortened(shape: tuple[int, ...], batch: int, count: int) -> list[tuple[int
 
 
 def narrowed(view: View, rng: np.random.Generator, count: int) -> Iterator[list[View]]:
-    """Views with another length in the place of one, along every axis that has it: `count` for each length."""
+    """Views with another length in the place of one, along every axis that has it: `count` for each length.
+
+    Not for the batch's, which `resized` makes shorter, where it stands first only.
+    """
     points = view.oracle.points
     arrays = [j for j, p in enumerate(points) if isinstance(p, np.ndarray) and p.ndim]
-    lengths = [n for j in arrays for n in points[j].shape[points[j].ndim > 1 :]]
+    batch = points[arrays[0]].shape[0] if arrays else 0
+    lengths = [n for j in arrays for axis, n in enumerate(points[j].shape) if axis or n != batch or points[j].ndim == 1]
     for length in dict.fromkeys(lengths):
         if length < 3:
             continue
