@@ -506,7 +506,75 @@ def test_options_out_of_range(kind, options, message):
         kind([{"params": [p], **options}])
 
 
+SPOILED = [
+    *((kind, "lr", value) for kind in DEFAULTS for value in (-1.0, math.nan, math.inf, "0.1", None, np.array([0.1]))),
+    *((kind, "weight_decay", -0.1) for kind in DEFAULTS),
+    *((SGD, "momentum", 1.0), (SGD, "momentum", "0.9"), (SGD, "nesterov", True), (SGD, "nesterov", 1)),
+    *((Adam, "betas", (0.9,)), (AdamW, "betas", (0.9, 1.0)), (Adam, "eps", 0), (RMSprop, "alpha", 2.0)),
+    *((RMSprop, "momentum", -0.1), (RMSprop, "centered", None)),
+]
+
+
+@pytest.mark.parametrize(("kind", "option", "value"), SPOILED)
+def test_an_option_that_is_spoiled_later_is_refused_before_anything_moves(kind, option, value):
+    rng = np.random.default_rng(0)
+    p, q = leaf(rng, (2,)), leaf(rng, (3,))
+    optimizer = kind([{"params": [p]}, {"params": [q]}])
+    run(optimizer, [p, q], [[np.ones(2)], [np.ones(3)]])
+    good, before, state = optimizer.param_groups[1][option], [p.data.copy(), q.data.copy()], optimizer.state_dict()
+    for _ in range(2):
+        optimizer.param_groups[1][option] = value
+        with pytest.raises((ArgumentError, DTypeError), match=option.rstrip("s")):
+            optimizer.step()
+        del optimizer.param_groups[1][option]
+        with pytest.raises(ArgumentError, match=rf"lacks \['{option}'\]"):
+            optimizer.step()
+        np.testing.assert_array_equal(np.concatenate([p.data, q.data]), np.concatenate(before))
+    optimizer.param_groups[1][option] = good
+    assert str(optimizer.state_dict()["state"]) == str(state["state"])
+    optimizer.step()
+    assert np.all(p.data < before[0])
+    assert np.all(q.data < before[1])
+
+
+def test_a_parameter_moved_to_another_dtype_stops_the_groups_before_it_too():
+    first, second = tn.nn.Linear(2, 2), tn.nn.Linear(2, 1)
+    optimizer = SGD([{"params": list(layer.parameters())} for layer in (first, second)], lr=0.1)
+    second.to(np.float32)
+    for p in (*first.parameters(), *second.parameters()):
+        p.grad = np.ones_like(p.data)
+    before = first.weight.data.copy()
+    with pytest.raises(StateError, match="was moved to another kind of array"):
+        optimizer.step()
+    np.testing.assert_array_equal(first.weight.data, before)
+
+
+def test_another_list_of_parameters_in_a_group():
+    rng = np.random.default_rng(0)
+    p, q = leaf(rng, (2,)), leaf(rng, (2,))
+    optimizer = SGD([p], lr=0.5)
+    optimizer.param_groups[0]["params"] = [q]
+    p.grad = q.grad = np.ones(2)
+    before = p.data.copy(), q.data.copy()
+    optimizer.step()
+    np.testing.assert_array_equal(p.data, before[0])
+    np.testing.assert_array_equal(q.data, before[1] - 0.5)
+
+
 # Optimizers of one's own
+
+
+def test_an_optimizer_of_ones_own_has_the_options_that_it_names():
+    class Sign(Optimizer):
+        def __init__(self, params, size):
+            super().__init__(params, {"size": size})
+
+        def update(self, data, grad, state, group):
+            data -= group["size"] * np.sign(grad)
+
+    p = tn.Tensor([1.0, -1.0], requires_grad=True)
+    run(Sign([p], 0.25), [p], [[np.array([5.0, -7.0])]])
+    assert p.data.tolist() == [0.75, -0.75]
 
 
 def test_an_optimizer_of_ones_own_defines_update():

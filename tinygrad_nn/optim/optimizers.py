@@ -12,7 +12,7 @@ from numpy import multiply, subtract
 
 from tinygrad_nn.checks import flag
 from tinygrad_nn.conversion import moved
-from tinygrad_nn.errors import ArgumentError, DTypeError, StateError
+from tinygrad_nn.errors import ArgumentError, DTypeError, StateError, TinygradError
 from tinygrad_nn.tensor import Tensor
 from tinygrad_nn.writes import touch_all
 
@@ -56,7 +56,8 @@ class Optimizer:
     Attributes
     ----------
     param_groups : list of dicts
-        Read at every step: assign ``group["lr"]`` to change a learning rate.
+        Read at every step: assign ``group["lr"]`` to change a learning rate.  What is out of range is
+        refused by the next step, before it changes anything.
     """
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
@@ -104,7 +105,20 @@ class Optimizer:
             raise ArgumentError(
                 "no parameter requires a gradient, so no step would change one: give Tensors requires_grad=True"
             )
+        self._names = set(defaults)
+        self._checked: list[dict[str, Any]] = []  # the groups as they were when they were checked
+        self._check_changed()
+
+    def _check_changed(self) -> None:
+        """Check the options of all groups if one is not what it was."""
+        try:
+            if self.param_groups == self._checked:
+                return
+        except TinygradError:  # Tensors in another list of parameters, which do not compare
+            pass
         for group in self.param_groups:
+            if missing := {"params", *self._names} - group.keys():
+                raise ArgumentError(f"a parameter group of {type(self).__name__} lacks {sorted(missing)}")
             self.check(group)
             for p in group["params"]:
                 if "eps" in group and not p.dtype.type(group["eps"]):
@@ -112,10 +126,11 @@ class Optimizer:
                         f"eps={group['eps']} is 0 in {p.dtype}, and a step would divide by it: keep parameters in "
                         f"float32, or take eps=1e-4"
                     )
+        self._checked = [dict(group) for group in self.param_groups]
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ArgumentError if an option of a group is out of range."""
-        for name in ("lr", "weight_decay"):
+        for name in {"lr", "weight_decay"} & group.keys():
             self.check_range(name, group[name], float("inf"))
 
     def check_range(self, name: str, value: Any, end: float) -> None:
@@ -130,8 +145,8 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place."""
-        for group in self.param_groups:
-            ready = self._ready(group)
+        self._check_changed()
+        for ready, group in [(self._ready(group), group) for group in self.param_groups]:
             try:
                 self._update_all(ready, group)
             finally:  # also where it broke off halfway: graphs that need the old values will notice
@@ -325,10 +340,9 @@ class SGD(Optimizer):
             subtract(data, multiply(grad, rate, None if data.size < _SMALL else self.spare(data)), data)
 
     def _rated(self, data: Any, lr: float) -> tuple[Any, ...]:
-        """Return the learning rate as an array to compute with `data`, last, and what it was made for; or raise."""
+        """Return the learning rate as an array to compute with `data`, last, and what it was made for."""
         kind = type(data)
         if self._rate[0] is not lr or self._rate[1] is not data.dtype or self._rate[2] is not kind:
-            self.check_range("lr", lr, float("inf"))
             self._rate = lr, data.dtype, kind, _number(lr, data.dtype, kind is np.ndarray)
         return self._rate
 
