@@ -107,15 +107,10 @@ class Optimizer:
             )
         self._names = set(defaults)
         self._checked: list[dict[str, Any]] = []  # the groups as they were when they were checked
-        self._check_changed()
+        self._check_groups()
 
-    def _check_changed(self) -> None:
-        """Check the options of all groups if one is not what it was."""
-        try:
-            if self.param_groups == self._checked:
-                return
-        except TinygradError:  # Tensors in another list of parameters, which do not compare
-            pass
+    def _check_groups(self) -> None:
+        """Raise ArgumentError if the options of a group are not what they should be."""
         for group in self.param_groups:
             if missing := {"params", *self._names} - group.keys():
                 raise ArgumentError(f"a parameter group of {type(self).__name__} lacks {sorted(missing)}")
@@ -145,8 +140,17 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place."""
-        self._check_changed()
-        for ready, group in [(self._ready(group), group) for group in self.param_groups]:
+        groups = self.param_groups
+        try:
+            changed = groups != self._checked
+        except TinygradError:  # Tensors in another list of parameters, which do not compare
+            changed = True
+        if changed:
+            self._check_groups()
+        for group in groups if len(groups) > 1 else ():  # all have to be ready before one moves
+            self._ready(group)
+        for group in groups:
+            ready = self._ready(group)
             try:
                 self._update_all(ready, group)
             finally:  # also where it broke off halfway: graphs that need the old values will notice
