@@ -254,7 +254,7 @@ def test_a_rate_that_is_no_number_changes_nothing(rate) -> None:
     with pytest.raises(ArgumentError, match=r"lr"):
         optimizer.step()
     np.testing.assert_array_equal(p.data, before)
-    assert not optimizer.state
+    assert not optimizer.state.get(p)
 
 
 def test_a_backward_that_breaks_off_where_gradients_are_added_changes_none() -> None:

@@ -344,9 +344,10 @@ class SGD(Optimizer):
             subtract(data, multiply(grad, rate, None if data.size < _SMALL else self.spare(data)), data)
 
     def _rated(self, data: Any, lr: float) -> tuple[Any, ...]:
-        """Return the learning rate as an array to compute with `data`, last, and what it was made for."""
+        """Return the learning rate as an array to compute with `data`, last, and what it was made for; or raise."""
         kind = type(data)
         if self._rate[0] is not lr or self._rate[1] is not data.dtype or self._rate[2] is not kind:
+            self.check_range("lr", lr, float("inf"))  # an array equals the number that was checked
             self._rate = lr, data.dtype, kind, _number(lr, data.dtype, kind is np.ndarray)
         return self._rate
 
