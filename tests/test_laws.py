@@ -471,7 +471,10 @@ def test_a_biass_gradient_is_the_sum_over_the_rows_for_arrays_and_tensors(n: int
     size = np.abs(rows).sum(axis=0, dtype=float)
     for laid_out in (rows, np.asfortranarray(rows), np.repeat(rows, 2, axis=1)[:, ::2]):
         got = unbroadcast(laid_out, (3,))
-        np.testing.assert_array_equal(unbroadcast(tn.Tensor(laid_out), (3,)).data, got)
+        for shape in ((3,), (1, 3)):
+            for part in (unbroadcast(laid_out, shape), unbroadcast(tn.Tensor(laid_out), shape).data):
+                assert part.shape == shape
+                np.testing.assert_array_equal(part.reshape(3), got)
         assert got.dtype == dtype
         assert np.all(np.abs(got - exact) <= max(n, 1) ** 0.5 * max(np.finfo(dtype).eps, 2.3e-16) * size)
 

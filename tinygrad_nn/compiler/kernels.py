@@ -46,11 +46,13 @@ def _flattened(op: Op, makers: dict[Value, Op], uses: dict[Value, int]) -> list[
     x, axis = op.args[0], op.kwargs["axis"]
     axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
     op.kwargs["axis"] = axis
-    if x.dtype not in (np.float32, np.float64) or x.dtype != op.output.dtype or op.kwargs["keepdims"]:
+    if x.dtype not in (np.float32, np.float64) or x.dtype != op.output.dtype:
         return []
     if axis == 0 and len(x.shape) == 2 and x.shape[0] <= _LONGEST_DOT:
+        op.args = (constant(np.ones((1, x.shape[0]) if op.kwargs["keepdims"] else x.shape[0], x.dtype)), x)
         op.kind, op.function, op.kwargs = "dot", np.dot, {}
-        op.args = (constant(np.ones(x.shape[0], x.dtype)), x)
+        return []
+    if op.kwargs["keepdims"]:
         return []
     maker = makers.get(x)
     if axis is not None or not x.shape or x.size > _LONGEST_DOT or maker is None or not _is_laid_out(x, makers):

@@ -457,21 +457,24 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     if extra:
         g = _sum_rows(g) if extra == 1 and g.ndim == 2 else g.sum(axis=tuple(range(extra)))
     axes = [i for i, n in enumerate(shape) if n == 1 != g.shape[i]]
+    if axes == [0] and g.ndim == 2:
+        return _sum_rows(g, 1)
     return g.sum(axis=tuple(axes), keepdims=True) if axes else g
 
 
-def _sum_rows(g: Any) -> Any:
+def _sum_rows(g: Any, *lead: int) -> Any:
     """Sum a matrix over its first axis: a bias's gradient, which as a product with ones takes a third of the time."""
-    if type(g) is np.ndarray and g.dtype.char in "fd" and len(g) <= _LONGEST_DOT:
-        return _ones(len(g), g.dtype.char).dot(g)
-    if type(plain(g)) is np.ndarray and g.dtype.char in "fd" and g.shape[0] <= _LONGEST_DOT:
-        return np.dot(np.ones(g.shape[0], g.dtype), g)
-    return g.sum(axis=0)
+    if g.dtype.char in "fd" and g.shape[0] <= _LONGEST_DOT:
+        if type(g) is np.ndarray:
+            return _ones((*lead, len(g)), g.dtype.char).dot(g)
+        if type(plain(g)) is np.ndarray:  # of a recording the ones are a part
+            return np.dot(np.ones((*lead, g.shape[0]), g.dtype), g)
+    return g.sum(axis=0, keepdims=bool(lead))
 
 
 @functools.lru_cache(maxsize=64)
-def _ones(n: int, dtype: str) -> np.ndarray[Any, Any]:
-    return np.ones(n, dtype)
+def _ones(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+    return np.ones(shape, dtype)
 
 
 def check_pullback(row: Row, y: Any) -> tuple[Any, Callable[[Any], Any]]:
