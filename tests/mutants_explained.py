@@ -120,14 +120,7 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ),
         ("Axis", "read by type checkers only", ["..."]),
         ("_count", "no number gets there", ["...axis > 0 else axis) if isinstance(axis, tuple) else (axis,))))"]),
-        (
-            "_one_axis",
-            "no number gets there",
-            [
-                "axes = sorted(normalize_axis_tuple(0 if ...",
-                "shape = (*(a.shape[i] for i in rest), _count(a.shape, 0 if ...",
-            ],
-        ),
+        ("_one_axis", _FAST, ["if False:..."]),
         ("_kept", "no number gets there", ["...axis > 0 else axis) if isinstance(axis, tuple) else (axis,))]..."]),
         (
             "_sum",
@@ -143,6 +136,7 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ("_sum_rule", "not read", ["def _sum_rule(..."]),
         ("_mean_rule", "not read", ["def _mean_rule(...keepdims: bool=True..."]),
         ("_mean_rule", _SAME, ["if _y.dtype == np.float16"]),
+        ("_mean_square_rule", _SAME, ["if _y.dtype == np.float16", "if x.dtype == np.float16"]),
         (
             "_mean",
             _FAST,
@@ -175,9 +169,7 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             "there are no entries",
             ["return g", "return g * 2", "return g * 0", "return (g.ravel..."],
         ),
-        ("_cumsum_rule", _VECTOR, ["...np.flip(g.ravel('K')..."]),
         ("np", "as it is from NumPy 2.1 on", ["if np"]),
-        ("_ordered", _VECTOR, ["return (np.atleast_1d(x), axis)", "return (np.atleast_1d(x), -1 if ..."]),
         ("_median", "not read", ["...overwrite_input: bool=True..."]),
         (
             "_nanmean",

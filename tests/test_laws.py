@@ -17,7 +17,7 @@ from test_device import NO_ARRAYS, NOT_ALWAYS
 
 import tinygrad_nn as tn
 from tinygrad_nn import engine
-from tinygrad_nn.derivatives import elementwise, indexing, unbroadcast
+from tinygrad_nn.derivatives import elementwise, indexing, reductions, unbroadcast
 from tinygrad_nn.derivatives.linalg import linear
 from tinygrad_nn.derivatives.table import COMPOSITIONS, rows
 from tinygrad_nn.errors import TinygradError
@@ -354,6 +354,7 @@ EDGES = {
     "norm of counts": (lambda x: np.linalg.vector_norm(x, ord=np.inf), np.array([3, 4], np.uint8)),
     "prod from double precision": (lambda x: np.prod(x, initial=np.float64(1.5)), np.ones(2, np.float32)),
     "var of small integers": (lambda x: np.var(x, where=np.arange(600) % 2 > 0), np.arange(600).astype(np.uint8)),
+    "var in half precision": (lambda x: np.var(x, 2), np.arange(24, dtype=np.float16).reshape(2, 3, 4)),
     "var of bools": (lambda x: np.var(x, ddof=2, where=np.arange(4) > 0), np.array([True, False, True, True])),
     "average of integers": (lambda x: np.average(x, (-2,), x[:, 1], returned=True)[1], np.arange(4).reshape(2, 2)),
     "average by integers": (lambda x: np.average(x, 0, np.array([1, 2])), np.ones(2, np.float32)),
@@ -368,6 +369,7 @@ EDGES = {
 if hasattr(np, "cumulative_sum"):  # from NumPy 2.1 on
     EDGES["running sums of a number"] = (lambda x: np.cumulative_sum(x, include_initial=True), np.array(2.0))
     EDGES["running products of a number"] = (np.cumulative_prod, np.array(2.0))
+    EDGES["and along its axis"] = (lambda x: np.cumulative_prod(x, axis=0, include_initial=True), np.array(2.0))
 
 
 @pytest.mark.parametrize("edge", list(EDGES))
@@ -390,6 +392,9 @@ def test_means_of_more_entries_than_half_precision_counts(options: Any) -> None:
     spread = np.var(leaf((np.arange(70000) % 2).astype(np.float16)), **options)
     assert spread.dtype == np.float16
     assert spread.item() == 0.25
+    x = leaf(np.ones(140000, np.float16))
+    (g,) = tn.gradients(reductions.mean_square(x), [x], gradient=np.float16(3))
+    np.testing.assert_array_equal(g.numpy(), np.float16(6 / 140000))
     flat = np.var(leaf(np.ones((70000, 1), np.float16)), 0, ddof=1, keepdims=True, mean=np.zeros((1, 1), np.float16))
     assert flat.shape == (1, 1)
     assert flat.item() == 1

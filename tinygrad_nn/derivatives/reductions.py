@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinygrad_nn.derivatives.indexing import fitted
-from tinygrad_nn.derivatives.shaping import expand
+from tinygrad_nn.derivatives.shaping import expand, line
 from tinygrad_nn.derivatives.table import alike, composition, numpy_row, own
 from tinygrad_nn.errors import ArgumentError, ShapeError
 
@@ -151,12 +151,12 @@ def _one_axis(a: Any, axis: Axis) -> tuple[Any, int]:
     """`a` with the axes to be reduced joined to one, and the number of that axis."""
     if axis is None:
         return a.reshape(-1), 0
-    if isinstance(axis, tuple):
-        axes = sorted(normalize_axis_tuple(axis, a.ndim))
-        rest = [i for i in range(a.ndim) if i not in axes]
-        shape = (*(a.shape[i] for i in rest), _count(a.shape, axis))
-        return a.transpose((*rest, *axes)).reshape(shape), len(rest)
-    return a, normalize_axis_index(axis, a.ndim)
+    axes = normalize_axis_tuple(axis, a.ndim)
+    if len(axes) == 1:
+        return a, axes[0]
+    rest = [i for i in range(a.ndim) if i not in axes]
+    shape = (*(a.shape[i] for i in rest), _count(a.shape, axes))
+    return a.transpose((*rest, *axes)).reshape(shape), len(rest)
 
 
 def _kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
@@ -179,7 +179,7 @@ def _prod(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = N
 
 @composition(np.cumprod)
 def _cumprod(a: Any, axis: int | None = None) -> Any:
-    return running_product(*_one_axis(a, axis))
+    return running_product(*line(a, axis))
 
 
 # Running sums
@@ -192,18 +192,18 @@ def _cumsum_rule(g: Any, _y: Any, _a: Any, axis: int | None = None) -> Any:
 numpy_row(np.cumsum, _cumsum_rule)
 
 
-def _ordered(x: Any, axis: int | None) -> tuple[Any, int]:
-    """A number as a vector, and the axis to run along, which only a vector need not name."""
+def _ordered(x: Any, axis: int | None) -> Any:
+    """A number as a vector; what has more axes must say along which of them to run."""
     if axis is None and x.ndim > 1:
         raise ShapeError(f"running sums and products of an array of shape {x.shape} need axis=")
-    return np.atleast_1d(x), 0 if axis is None else axis
+    return np.atleast_1d(x)
 
 
 if hasattr(np, "cumulative_sum"):  # NumPy 2.1
 
     @composition(np.cumulative_sum)
     def _cumulative_sum(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
-        x, axis = _ordered(x, axis)
+        x = _ordered(x, axis)
         y = np.cumsum(x, axis)
         if not include_initial:
             return y
@@ -211,7 +211,7 @@ if hasattr(np, "cumulative_sum"):  # NumPy 2.1
 
     @composition(np.cumulative_prod)
     def _cumulative_prod(x: Any, /, *, axis: int | None = None, include_initial: bool = False) -> Any:
-        x, axis = _ordered(x, axis)
+        x = _ordered(x, axis)
         y = np.cumprod(x, axis)
         if not include_initial:
             return y
