@@ -13,8 +13,9 @@ from samples import LOSS_LAYERS, PLAIN_LAYERS, layer_sample, loss_sample
 
 import tinygrad_nn as tn
 from tinygrad_nn.derivatives.table import COMPOSITIONS, TABLE
-from tinygrad_nn.errors import DTypeError, ShapeError
+from tinygrad_nn.errors import ArgumentError, DTypeError, ShapeError
 from tinygrad_nn.tensor import leaf
+from tinygrad_nn.testing import GradientError, check_gradients
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -491,3 +492,14 @@ def train(x, y):
     history = tn.fit(net, x, y, loss=F.cross_entropy, optimizer=tn.optim.Adam(net.parameters(), lr=0.05), epochs=2,
                      batch_size=12, compile=False)  # fmt: skip
     return [*history["loss"], *(p.data for p in net.parameters())]
+
+
+def test_the_checker_computes_results_and_refuses_inputs() -> None:
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    weights = da.from_array(np.random.default_rng(1).standard_normal((4, 3)), chunks=2)
+    assert check_gradients(lambda x: np.tanh(x * weights), x).ok
+    wrong = tn.differentiable(np.tanh.__call__, lambda g, y, x: g * (1 + y * y), broadcasts=True, name="wrong")
+    with pytest.raises(GradientError, match="1 of 1 gradients is wrong"):
+        check_gradients(lambda x: wrong(x * weights), x)
+    with pytest.raises(ArgumentError, match="Array of dask: give its numbers in an array of NumPy"):
+        check_gradients(np.tanh, weights)

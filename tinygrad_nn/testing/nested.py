@@ -73,7 +73,7 @@ def as_outputs(y: Any) -> list[Any]:
     """The outputs of a function as a list of arrays."""
     found = []
     for name, value in leaves(y, "result"):
-        array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+        array = np.asarray(value.numpy() if isinstance(value, Tensor) else value)
         if array.dtype.kind not in "biufc":
             raise DTypeError(
                 f"the function returns {contents(value)} ({name}): return arrays or numbers, or tuples, lists and "

@@ -89,6 +89,14 @@ def weighed(v: Any, y: Any) -> Any:
     return found if np.all(v) else np.where(v != 0, found, 0)
 
 
+def weigh(v: Any, y: Any, *, dense: bool) -> Any:
+    """The same of two arrays of one dtype, in place where `v` has no zeros: they may be large."""
+    if not dense:
+        return weighed(v, y)
+    y *= v
+    return y
+
+
 class Oracle:
     """Slopes of <v, f> at one point; what it learns about f there is kept for later slopes.
 
@@ -107,6 +115,7 @@ class Oracle:
         self.doubt: dict[int, tuple[float, float]] = {}
         self._widened: dict[Any, Arrays] = {}
         self._base: dict[Any, Arrays] = {}
+        self._weighing: dict[Any, list[tuple[Any, bool]]] = {}
         self._lost: Arrays | None = None
 
     def learn(self, other: Oracle) -> None:
@@ -127,6 +136,12 @@ class Oracle:
             return self.problem.outputs(arrays)
         base = self._at_base(dtype)
         return self.problem.outputs_or_none(arrays) or [np.full(y.shape, np.nan, _floating(y)) for y in base]
+
+    def _weights(self, dtype: Any) -> list[tuple[Any, bool]]:
+        """The upstream gradients in another dtype, and whether they have no zeros."""
+        if dtype not in self._weighing:
+            self._weighing[dtype] = [(v.astype(dtype), bool(np.all(v))) for v in self.vs]
+        return self._weighing[dtype]
 
     def _at_base(self, dtype: Any) -> Arrays:
         if dtype not in self._base:
@@ -339,14 +354,20 @@ class Oracle:
         ends = Ends(h, dtype(0), [], 0.0, 0.0)
         for up, down, ghost in zip(ups, downs, ghosts or (), strict=False):
             ends.lost += float(np.sum(ghost[up == down]))
-        for v, up, down, middle in zip(self.vs, ups, downs, self._at_base(dtype), strict=True):
+        for (v, dense), up, down, middle in zip(self._weights(dtype), ups, downs, self._at_base(dtype), strict=True):
             if up.dtype.kind != "f":
                 continue
-            terms = weighed(v.astype(dtype), up - down) / (2 * dtype(h))
+            terms = weigh(v, up - down, dense=dense)
+            terms /= 2 * dtype(h)
+            even = up - middle
+            even += down - middle
+            even = weigh(v, even, dense=dense)
+            even /= dtype(h)
+            top = weigh(v, np.maximum(np.abs(up), np.abs(down)), dense=dense)
             ends.value += np.sum(terms)
             ends.size += float(np.sum(np.abs(terms)))
-            ends.height += float(np.sum(weighed(np.abs(v), np.maximum(np.abs(up), np.abs(down)))))
-            ends.even.append(weighed(v, (up - middle) + (down - middle)) / dtype(h))
+            ends.height += float(np.sum(np.abs(top)))
+            ends.even.append(even)
         return ends
 
     def _jump(self, wide: Ends, narrow: Ends, dtype: Any, size: float) -> float:

@@ -184,7 +184,10 @@ def _wanted(wrt: Any, found: list[tuple[int, str]]) -> dict[Any, list[int]] | No
 def unchecked(value: Any) -> str:
     """What kind of value it is, if it is none whose gradient is checked."""
     if not isinstance(value, np.ndarray):
-        return f"a {type(value).__name__}"
+        foreign = hasattr(value, "dtype") and hasattr(value, "shape")
+        home = type(value).__module__.split(".", maxsplit=1)[0]
+        said = f" of {home}: give its numbers in an array of NumPy" if foreign else ""
+        return f"a {type(value).__name__}{said}"
     if value.dtype.kind == "c":
         return f"{value.dtype}: to check it, make its real and imaginary part two inputs"
     return "" if value.dtype.kind == "f" else str(value.dtype)
@@ -338,7 +341,7 @@ def seconds(ys: Arrays, targets: list[Tensor], vs: Arrays, *, create_graph: bool
     else:
         total = sum((y * v).sum() for y, v in pairs)
         found = gradients(total, targets, create_graph=create_graph, retain_graph=True)
-    return found if create_graph else [g.numpy() for g in found]
+    return found if create_graph else [np.asarray(g.numpy()) for g in found]
 
 
 def second_order(fn: Any, inputs: Sequence[Any], wrt: Any, seed: int) -> Problem:

@@ -82,9 +82,6 @@ def scale_names(view: View, ratio: float) -> list[str]:
     offer(1.0, "1")
     for value, text in CONSTANTS.items():
         offer(value, text)
-    fraction = Fraction(ratio if math.isfinite(ratio) else 0).limit_denominator(12)
-    if fraction.denominator in {3, 6, 7, 9, 11, 12} and not found:  # what no decimal says
-        offer(float(fraction), str(fraction))
     for value, text in _of_lengths(_sizes(view)):
         offer(value, text)
     for name, array in view.arrays.items():
@@ -97,6 +94,9 @@ def scale_names(view: View, ratio: float) -> list[str]:
                 offer(1 - value, f"(1 - {name})")
                 if value != 1:
                     offer(1 / (1 - value), f"1/(1 - {name})")
+    fraction = Fraction(ratio if math.isfinite(ratio) else 0).limit_denominator(12)
+    if fraction.denominator in {3, 6, 7, 9, 11, 12} and str(fraction) not in found:  # what no decimal says
+        offer(float(fraction), str(fraction))
     return found
 
 
