@@ -7,6 +7,9 @@ import pytest
 from checker_corpus import MISTAKES
 
 from tinygrad_nn.testing import gradient_report
+from tinygrad_nn.testing.oracles import Oracle
+from tinygrad_nn.testing.problem import rule_problem
+from tinygrad_nn.testing.views import View, resized
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m.name)
@@ -70,3 +73,15 @@ def test_a_number_is_no_length_by_chance(factor, name) -> None:
     rng = np.random.default_rng(0)
     report = gradient_report(kernel, rng.standard_normal((4, 3)), rng.standard_normal((5, 3)), rule=rule)
     assert [(c.kind, c.detail) for c in report.causes] == [("factor", name)] * 2, str(report)
+
+
+def test_upstream_gradients_keep_the_shapes_of_the_outputs_for_one_sample() -> None:
+    def f(x):
+        return x.mean(axis=1, keepdims=True), np.tanh(x.sum(axis=0))
+
+    x, rng = np.random.default_rng(0).standard_normal((4, 3)), np.random.default_rng(1)
+    problem = rule_problem(f, (x,), lambda x: (f(x), lambda gs: (gs[0] / 3 + gs[1] * np.ones((len(x), 1)),)))
+    vs = [np.ones(y.shape) for y in f(x)]
+    view = resized(View(problem, Oracle(problem, [x], vs), problem.gradients([x], vs), 0, np.arange(12)), rng, slice(1))
+    assert view is not None
+    assert [v.shape for v in view.oracle.vs] == [y.shape for y in view.outputs] == [(1, 1), (3,)]

@@ -237,7 +237,7 @@ def _view(view: View, points: Arrays, rng: np.random.Generator) -> View | None:
                 for y in ys
             ]
             # a single number changes its sign, so that no name holds for one sign only
-            vs = [-np.copysign(v, w) if v.size == 1 else v for v, w in zip(vs, view.oracle.vs, strict=True)]
+            vs = [-np.copysign(v, w) if v.size == w.size == 1 else v for v, w in zip(vs, view.oracle.vs, strict=True)]
             gs = problem.gradients(points, vs)
     except Exception:  # noqa: BLE001 - another point may lie outside the domain
         return None
