@@ -447,6 +447,16 @@ def test_a_number_that_is_passed():
     assert len(step._entries) == 9
 
 
+def test_a_nan_that_is_passed():
+    """MILD: nan is not equal to itself, so every call would be recorded."""
+    w = parameter(1.0, 2.0)
+    step = compile(lambda x, fill: (x * w).sum() + np.where(np.isnan(fill), 0.0, fill))
+    for _ in range(4):
+        assert step(np.ones(2), float("nan")).item() == 3
+    assert step.recordings == 1
+    assert step(np.ones(2), 4.0).item() == 7
+
+
 def test_a_number_passed_as_an_array_is_read_anew():
     w = parameter(1.0, 2.0)
 
@@ -1253,6 +1263,16 @@ def test_an_array_made_inside_that_is_indexed_by_an_input():
 
 
 # Calls
+
+
+@pytest.mark.parametrize("make", [lambda x: {1, 2}, lambda x: types.SimpleNamespace(x=x), lambda x: lambda: x])
+def test_a_result_that_a_program_cannot_make(make):
+    """SILENT: the object of the first call; the message has to say which, and what to return instead."""
+    w = parameter(1.0, 2.0)
+    name = type(make(0)).__name__
+    refused(lambda x: ((x * w).sum(), make(x)), np.ones(2), match=f"returns a {name} .* tuples, lists and dicts")
+    kept = make(0)
+    assert compile(lambda x: ((x * w).sum(), kept))(np.ones(2))[1] is kept
 
 
 def test_a_result_kept_across_calls():

@@ -272,7 +272,13 @@ def compare(first: Trace, second: Trace) -> None:
     if not same_ends or len(first.constants) != len(second.constants) or first.gradients != second.gradients:
         raise _other_path("other results")
     for (kind, a), (_, b) in zip(first.outputs, second.outputs, strict=True):
-        if not (is_same(a, b) if kind == "object" else a == b):
+        if kind == "object" and type(a) is type(b) and not isinstance(a, (int, float, complex, str, np.generic)):
+            if a is not b:
+                raise GraphError(
+                    f"the function to compile returns a {type(a).__name__} that it makes at each call, and a program "
+                    f"would give the first one for ever: return Tensors, numbers and texts, in tuples, lists and dicts"
+                )
+        elif not (is_same(a, b) if kind == "object" else a == b):
             raise _frozen(f"the result {a!r}" if kind == "object" else "a result")
     if first.written != second.written:
         raise _frozen("a buffer that the forward binds")

@@ -80,7 +80,8 @@ def is_same(now: Any, then: Any) -> bool:
     if isinstance(now, tuple):
         return len(now) == len(then) and all(map(is_same, now, then))
     if isinstance(now, (int, float, str, complex, np.generic, slice, range)):
-        return bool(now == then) and repr(now) == repr(then)  # -0.0 is not 0.0
+        equal = now == then or now != now  # noqa: PLR0124 - nan, which is the same as another nan
+        return bool(equal) and repr(now) == repr(then)  # -0.0 is not 0.0
     return False
 
 
