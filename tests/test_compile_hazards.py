@@ -903,6 +903,29 @@ def test_what_an_object_keeps_and_the_function_does_not_read():
     check(trainer.loss, step, np.ones(2), parameters=[trainer.w])
 
 
+def test_what_a_module_keeps_and_its_forward_does_not_read():
+    """MILD: recording anew at every call, since a Module looks through all its attributes for parameters."""
+
+    class Net(tn.nn.Module):
+        def __init__(self):
+            self.w = parameter(1.0, 2.0)
+            self.losses, self.count, self.best = [], 0, {}
+
+        def forward(self, x):
+            return np.square(x * self.w).sum() + 0.1 * sum((p * p).sum() for p in self.parameters())
+
+    net = Net()
+    step = compile(net)
+    for k in range(4):
+        check(net, step, np.full(2, 1.0 + k), parameters=[net.w])
+        net.losses.append(0.5)
+        net.best[k] = 0.5
+        net.count += 1
+    assert step.recordings == 1
+    net.v = parameter(3.0)  # which parameters() gives from now on
+    check(net, step, np.ones(2), parameters=[net.w, net.v])
+
+
 def test_a_parameter_that_is_its_gradient():
     """SILENT: the program writes gradients into the arrays that it handed out, parameters by then."""
     for view in (lambda g: g, lambda g: g[::-1], lambda g: g.reshape(2)):

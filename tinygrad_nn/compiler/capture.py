@@ -271,15 +271,8 @@ def compare(first: Trace, second: Trace) -> None:
     same_ends = first.structure == second.structure and [o[0] for o in first.outputs] == [o[0] for o in second.outputs]
     if not same_ends or len(first.constants) != len(second.constants) or first.gradients != second.gradients:
         raise _other_path("other results")
-    for (kind, a), (_, b) in zip(first.outputs, second.outputs, strict=True):
-        if kind == "object" and type(a) is type(b) and not isinstance(a, (int, float, complex, str, np.generic)):
-            if a is not b:
-                raise GraphError(
-                    f"the function to compile returns a {type(a).__name__} that it makes at each call, and a program "
-                    f"would give the first one for ever: return Tensors, numbers and texts, in tuples, lists and dicts"
-                )
-        elif not (is_same(a, b) if kind == "object" else a == b):
-            raise _frozen(f"the result {a!r}" if kind == "object" else "a result")
+    for a, b in zip(first.outputs, second.outputs, strict=True):
+        _compare_results(*a, b[1])
     if first.written != second.written:
         raise _frozen("a buffer that the forward binds")
     for a, b in zip(first.constants, second.constants, strict=True):
@@ -290,6 +283,22 @@ def compare(first: Trace, second: Trace) -> None:
             )
         if a.shape != b.shape or a.dtype != b.dtype or a.tobytes() != b.tobytes():
             raise _frozen(f"an array of shape {a.shape}")
+
+
+def _compare_results(kind: str, a: Any, b: Any) -> None:
+    """Raise if a result differs between two runs: where it comes from, or if it is neither Tensor nor array, itself."""
+    if kind != "object":
+        if a != b:
+            raise _frozen("a result")
+    elif is_same(a, b):
+        return
+    elif type(a) is type(b) and not isinstance(a, (int, float, complex, str, np.generic)):
+        raise GraphError(
+            f"the function to compile returns a {type(a).__name__} that it makes at each call, and a program would "
+            f"give the first one for ever: return Tensors, numbers and texts, in tuples, lists and dicts"
+        )
+    else:
+        raise _frozen(f"the result {a!r}")
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -208,7 +208,9 @@ class World:
             yield name, base
             if _is_foreign(base.__module__):  # what it calls and reads of an object stands in its own code
                 functions = (part for part in vars(base).values() if isinstance(part, types.FunctionType))
-                self._words.update(word for function in functions for word in function.__code__.co_names)
+                words = {word for function in functions for word in function.__code__.co_names}
+                # a Module looks through all attributes, and passes over those that are plain
+                self._words |= words - _ANY_NAME if issubclass(base, Module) else words
 
     def _of_instance(self, name: str, item: Any) -> Iterator[tuple[str, Any]]:
         kind = type(item)
