@@ -1647,6 +1647,29 @@ def test_first_calls_in_several_threads():
         assert predict.recordings == 5
 
 
+def test_a_program_that_is_recorded_while_another_is_put_first():
+    """MILD: the new program would be lost, and recorded again."""
+    predict = compile(lambda x: x * 2.0, backward=False)
+    for n in (1, 2):
+        predict(np.ones(n))
+    recording = threading.Thread(target=predict, args=(np.ones(3),))
+
+    class Limit:
+        """The length of the cache; meanwhile another thread comes by."""
+
+        def __index__(self):
+            if recording.ident is None:
+                recording.start()
+                recording.join(0.2)
+            return 16
+
+    predict._limit = Limit()
+    predict(np.ones(1))
+    recording.join()
+    predict(np.ones(3))
+    assert predict.recordings == 3
+
+
 def test_training_in_several_threads():
     """SILENT: gradients of one model in another, or lost."""
 

@@ -271,8 +271,8 @@ def compare(first: Trace, second: Trace) -> None:
     same_ends = first.structure == second.structure and [o[0] for o in first.outputs] == [o[0] for o in second.outputs]
     if not same_ends or len(first.constants) != len(second.constants) or first.gradients != second.gradients:
         raise _other_path("other results")
-    for a, b in zip(first.outputs, second.outputs, strict=True):
-        _compare_results(*a, b[1])
+    for (kind, a), (_, b) in zip(first.outputs, second.outputs, strict=True):
+        _compare_results(kind, a, b)
     if first.written != second.written:
         raise _frozen("a buffer that the forward binds")
     for a, b in zip(first.constants, second.constants, strict=True):

@@ -192,9 +192,10 @@ class Compiled:
 
     def _use(self, entry: Entry) -> None:
         """Make an entry the first to be tried."""
-        others = [e for e in self._entries if e is not entry]
-        self._entries = [entry, *others][: self._limit]
-        self._run = entry.run
+        with GATE:  # two threads would lose what the other one has put in
+            others = [e for e in self._entries if e is not entry]
+            self._entries = [entry, *others][: self._limit]
+            self._run = entry.run
 
     def _count(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Warn when arguments of one form need one program after the other."""
