@@ -358,6 +358,7 @@ EDGES = {
     "var of bools": (lambda x: np.var(x, ddof=2, where=np.arange(4) > 0), np.array([True, False, True, True])),
     "average of integers": (lambda x: np.average(x, (-2,), x[:, 1], returned=True)[1], np.arange(4).reshape(2, 2)),
     "average by integers": (lambda x: np.average(x, 0, np.array([1, 2])), np.ones(2, np.float32)),
+    "power 0 in single precision": (lambda x: np.linalg.matrix_power(x, 0), np.ones((2, 2), np.float32)),
     "a list of flags taken": (lambda x: np.take(x, [True, False]), np.array([1.0, 2.0])),
     "flags taken along an axis": (lambda x: np.take(x, np.array([True, True]), 1), np.array([[1.0, 2.0]])),
     "nothing taken": (lambda x: np.take(x, []), np.ones(2)),
