@@ -85,3 +85,27 @@ def test_upstream_gradients_keep_the_shapes_of_the_outputs_for_one_sample() -> N
     view = resized(View(problem, Oracle(problem, [x], vs), problem.gradients([x], vs), 0, np.arange(12)), rng, slice(1))
     assert view is not None
     assert [v.shape for v in view.oracle.vs] == [y.shape for y in view.outputs] == [(1, 1), (3,)]
+
+
+def ridge(W, X, t):
+    r = X @ W - t
+    return np.sum(r * r) / 2 + 1e-3 * np.sum(W * W) / 2
+
+
+@pytest.mark.parametrize(
+    ("term", "kinds"),
+    [
+        (lambda W: 0 * W, {"residual"}),
+        (lambda W: 1e-3 * W + 1e-3 * np.sin(3 * W) * W[::-1], {"unknown"}),
+    ],
+)
+def test_a_small_term_is_no_rounding(term, kinds) -> None:
+    def rule(W, X, t):
+        r = X @ W - t
+        return ridge(W, X, t), lambda g: (g * (X.T @ r + term(W)), g * r @ W.T, -g * r)
+
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((4, 3)), rng.standard_normal((6, 4)), 1e4 * rng.standard_normal((6, 3))
+    for seed in range(3):
+        report = gradient_report(ridge, *inputs, rule=rule, seed=seed)
+        assert {c.kind for c in report.causes} == kinds, str(report)
