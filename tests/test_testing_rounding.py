@@ -190,3 +190,131 @@ def test_a_backward_that_cancels_does_not_depend_on_the_layout(dtype) -> None:
 
     report = gradient_report(density, x, rule=rule)
     assert [c.kind for c in report.causes] not in (["layout"], [])
+
+
+def test_single_numbers_are_watched() -> None:
+    x = RNG(0).uniform(1, 2, 6)
+    assert spread(lambda x: (1e6 + x[2]) - 1e6, x) > 1e5
+    assert spread(lambda x: sum((1e6 + number) - 1e6 for number in x), x) > 1e5
+    a, b = rounded([x[:2]], RNG(1))[0]
+    assert isinstance(a * b, Watched)
+
+
+def smoothed(x, a):
+    """An exponential moving average; its rate is the sigmoid of a single number."""
+    rate = 1 / (1 + np.exp(-a[0]))
+    h = [x[0]]
+    for each in x[1:]:
+        h.append(rate * h[-1] + (1 - rate) * each)
+    return np.stack(h)
+
+
+def test_a_right_rule_of_a_saturated_number_is_not_blamed() -> None:
+    def rule(x, a):
+        rate, h = 1 / (1 + np.exp(-a[0])), smoothed(x, a)
+
+        def backward(g):
+            dx, drate, d = np.zeros_like(x), 0, 0
+            for t in range(len(x) - 1, 0, -1):
+                d = d + g[t]
+                dx[t] = (1 - rate) * d
+                drate = drate + d * (h[t - 1] - x[t])
+                d = rate * d
+            dx[0] = d + g[0]
+            return dx, np.reshape(drate * rate * (1 - rate), (1,))
+
+        return h, backward
+
+    x = RNG(0).standard_normal(8)
+    for seed in range(5):
+        report = gradient_report(smoothed, x, np.array([30.0 + seed]), rule=rule, seed=seed)
+        assert report.ok, str(report)
+
+
+def pendulum(s, p):
+    """Six steps of a driven pendulum: angles, for angle, speed and force, and for stiffness and friction."""
+    angle, speed, force = s
+    angles = []
+    for _ in range(6):
+        speed = speed + 0.1 * (-p[0] * np.sin(angle) - p[1] * speed + force)
+        angle = angle + 0.1 * speed
+        angles.append(angle)
+    return np.stack(angles)
+
+
+def swung(wrong):
+    def rule(s, p):
+        qs, vs = [s[0]], [s[1]]
+        for _ in range(6):
+            vs.append(vs[-1] + 0.1 * (-p[0] * np.sin(qs[-1]) - p[1] * vs[-1] + s[2]))
+            qs.append(qs[-1] + 0.1 * vs[-1])
+
+        def backward(g):
+            dq = dv = dk = db = df = 0 * s[0]
+            for t in reversed(range(6)):
+                dq = dq + g[t]
+                dv = dv + 0.1 * dq
+                dk, db, df = dk - 0.1 * dv * np.sin(qs[t]), db - 0.1 * dv * vs[t], df + 0.1 * dv
+                dq, dv = dq - 0.1 * dv * p[0] * np.cos(qs[t]) * wrong, dv * (1 - 0.1 * p[1])
+            return np.stack([dq, dv, df]), np.stack([dk, db])
+
+        return np.stack(qs[1:]), backward
+
+    return rule
+
+
+def test_differences_of_chaos_blame_no_rule_that_the_complex_step_confirms() -> None:
+    rng = RNG([41, 0])
+    inputs = 1e3 * rng.standard_normal(3), 1e3 * rng.uniform(0.5, 1.5, 2)
+    for seed in range(3):
+        assert gradient_report(pendulum, *inputs, rule=swung(1), seed=seed).ok
+    assert not gradient_report(pendulum, *inputs, rule=swung(1.1)).ok
+    for seed in range(3):
+        inputs = RNG(seed).standard_normal(3), RNG(seed).uniform(0.5, 1.5, 2)
+        assert not gradient_report(pendulum, *inputs, rule=swung(1 + 1e-9), seed=seed).ok
+
+
+def test_differences_that_see_little_hide_no_mistake() -> None:
+    """Steps of the size of the inputs leap over what a robust loss of their difference does."""
+
+    def loss(p, t):
+        return np.log1p(np.square(p - t)).sum(axis=1)
+
+    def rule(p, t):
+        def backward(g):
+            d = g[:, None] * 2 * (p - t) / (1 + np.square(p - t))
+            return d, -d * (1 + 1e-8)
+
+        return loss(p, t), backward
+
+    for seed in range(4):
+        p, t = RNG(seed).standard_normal((2, 5, 4)) + 1e3
+        report = gradient_report(loss, p, t, rule=rule, seed=seed)
+        assert [r.verdict for r in report.results] == ["ok", "WRONG"], str(report)
+
+
+@pytest.mark.parametrize("offset", [0, 30, 100])
+def test_rounding_in_float16_hides_no_mistake_that_float64_has_too(offset) -> None:
+    """A standardized row without what flows through its mean; ulps of 100 in float16 are 1/16."""
+
+    def standardized(x):
+        c = x - x.mean(axis=1, keepdims=True)
+        return c / np.sqrt((c * c).mean(axis=1, keepdims=True) + x.dtype.type(1e-3))
+
+    def with_mean(weight):
+        def rule(x):
+            c, y = x - x.mean(axis=1, keepdims=True), standardized(x)
+            i = 1 / np.sqrt((c * c).mean(axis=1, keepdims=True) + x.dtype.type(1e-3))
+
+            def backward(g):
+                mean = x.dtype.type(weight) * g.mean(axis=1, keepdims=True)
+                return (i * (g - mean - y * (g * y).mean(axis=1, keepdims=True)),)
+
+            return y, backward
+
+        return rule
+
+    x = (RNG(0).standard_normal((4, 6)) + offset).astype(np.float16)
+    for seed in range(4):
+        assert gradient_report(standardized, x, rule=with_mean(1), seed=seed).ok
+        assert not gradient_report(standardized, x, rule=with_mean(0), seed=seed).ok

@@ -192,7 +192,7 @@ class Oracle:
         with quiet():
             known = self.methods.get(k)
             if known != "ladder":
-                found = self._complex(k, u)
+                found = self.complex_step(k, u)
                 if found is not None and np.isfinite(found.value):
                     if known and (known == "finer" or not guard):
                         relative, size = self.doubt[k]
@@ -241,7 +241,7 @@ class Oracle:
             ]
             other = Oracle(self.problem, points, self.vs)
             u = np.asarray(points[k] * rng.standard_normal(points[k].shape), dtype=np.float64)
-            found = other._complex(k, u)
+            found = other.complex_step(k, u)
             try:
                 real = other._ladder(k, u)
             except Exception:  # noqa: BLE001 - the other point lies outside the domain
@@ -283,7 +283,7 @@ class Oracle:
         """The complex step in long double, where it agrees with the one in float64 but for rounding; None elsewhere."""
         if np.finfo(np.longdouble).eps >= EPS:
             return None
-        wide = self._complex(k, u, np.clongdouble)
+        wide = self.complex_step(k, u, np.clongdouble)
         if wide is None or any(t.dtype != np.longdouble for t in wide.terms):
             return None
         gap = sum(float(np.sum(np.abs(a - b))) for a, b in zip(wide.terms, found.terms, strict=True))
@@ -309,7 +309,7 @@ class Oracle:
                     ys = other._at_base(kind)
                     value = sum(float(np.sum(weighed(v, y))) for v, y in zip(self.vs, ys, strict=True)) / slope.step
                 else:
-                    value = getattr(other._complex(k, u, pair), "value", np.nan)
+                    value = getattr(other.complex_step(k, u, pair), "value", np.nan)
             except Exception:  # noqa: BLE001 - code that takes plain arrays only
                 return 0.0
             # beyond the edge of a domain, or on the other side of a branch cut, nothing is told
@@ -317,7 +317,7 @@ class Oracle:
                 found.append(value)
         return max(found) - min(found) if found else 0.0
 
-    def _complex(self, k: int, u: Any, dtype: Any = np.complex128) -> Slope | None:
+    def complex_step(self, k: int, u: Any, dtype: Any = np.complex128) -> Slope | None:
         """The complex step; None where the function does not let imaginary parts through."""
         try:
             ys = self._outputs(dtype, k, 1j * TINY_STEP * u)

@@ -38,6 +38,11 @@ class Watched(np.ndarray):
         if isinstance(parent, Watched) and hasattr(parent, "watch"):
             self.watch = parent.watch
 
+    def __getitem__(self, index: Any) -> Any:
+        """A single number stays watched, as an array without axes."""
+        found = super().__getitem__(index)
+        return watched(found, self.watch) if isinstance(found, np.generic) and _inexact(found) else found
+
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
         """Run the function on the bare arrays."""
         inputs = [bare(a) for a in args]
