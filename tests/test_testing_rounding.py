@@ -318,3 +318,25 @@ def test_rounding_in_float16_hides_no_mistake_that_float64_has_too(offset) -> No
     for seed in range(4):
         assert gradient_report(standardized, x, rule=with_mean(1), seed=seed).ok
         assert not gradient_report(standardized, x, rule=with_mean(0), seed=seed).ok
+
+
+def test_steps_that_leap_beyond_a_kink_blame_no_right_rule() -> None:
+    """A margin loss of points far from the origin: steps of their size find no slope at all, and are sure of it."""
+
+    def margins(a, p, n):
+        return 1 + np.square(a - p) - np.square(a - n)
+
+    def loss(a, p, n):
+        return np.maximum(margins(a, p, n), 0).sum()
+
+    def rule(a, p, n):
+        def backward(g):
+            d = 2 * g * (margins(a, p, n) > 0)
+            return d * (n - p), d * (p - a), d * (a - n)
+
+        return loss(a, p, n), backward
+
+    for seed in range(4):
+        inputs = RNG([31, seed]).standard_normal((3, 6)) + 1e6
+        report = gradient_report(loss, *inputs, rule=rule, seed=seed)
+        assert not {r.verdict for r in report.results} & {"WRONG"}, str(report)

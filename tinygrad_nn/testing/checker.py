@@ -267,7 +267,7 @@ class Checker:
         if g is None or g.shape != x.shape or not np.all(np.isfinite(g)) or not g.size:
             return False
         found = self.judge.misses(oracle, k, g, True, [direction(x, self.rng)])
-        return found[0].failed and not found[0].slope.kink and not self.judge.excused(oracle, k, found)
+        return found[0].failed and not found[0].slope.kink and not self.judge.excuses.excused(oracle, k, found)
 
     # Entries and reasons
 

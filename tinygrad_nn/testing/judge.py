@@ -1,25 +1,23 @@
-"""The verdict on the gradient of one input: projections, edges of the domain, kinks and ties, what rounding hides."""
+"""The verdict on the gradient of one input: projections, edges of the domain, kinks and ties, what is too rough."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tinygrad_nn.testing.excuses import DOUBTFUL, Excuses, Miss, along
 from tinygrad_nn.testing.kinks import allowed_at_kink, around, cuts, direction, directions, hair, neighbours
-from tinygrad_nn.testing.oracles import ROUGH, Oracle, Slope, quiet
+from tinygrad_nn.testing.oracles import ROUGH, Oracle, quiet
 from tinygrad_nn.testing.problem import Arrays, Problem, widened
 from tinygrad_nn.testing.report import KINK, OK, VAGUE, WRONG, Cause, InputReport
-from tinygrad_nn.testing.watched import rounded
 
-__all__ = ["Judge", "Miss", "tolerance_for"]
+__all__ = ["Judge", "tolerance_for"]
 __tracebackhide__ = True  # pytest shows the lines of the caller
 
 TOLERANCES = {2: 1e-2, 4: 2e-6, 8: 1e-12}
-DOUBTFUL = 1e-6  # a slope known no better than this may hide a wrong entry: look at parts
 MOST_PARTS = 64
 MOST_RUNS = 2500
 PIECES = 16
@@ -31,41 +29,9 @@ def tolerance_for(problem: Problem) -> float:
     return max(TOLERANCES.get(problem.points[k].dtype.itemsize, 1e-12) for k in problem.active)
 
 
-@dataclass
-class Miss:
-    """A projection: along `u`, `analytic` against `slope.value`, right within `bound`."""
-
-    u: Any
-    analytic: float
-    slope: Slope
-    size: float
-    bound: float
-
-    @property
-    def amount(self) -> float:
-        """The difference."""
-        return abs(self.analytic - self.slope.value)
-
-    @property
-    def failed(self) -> bool:
-        """Whether the difference is beyond the tolerance and what the oracle can tell."""
-        return bool(np.isfinite(self.slope.value)) and not self.amount <= self.bound
-
-    def rough(self, limit: float = ROUGH) -> bool:
-        """Whether the oracle's own error is larger than `limit`; never where both say exactly 0."""
-        if not self.size and not self.slope.size and self.slope.value == 0:
-            return False
-        return not 10 * self.slope.error <= limit * max(self.slope.size, self.size)
-
-
 def entries(count: Any) -> str:
     """How many entries, and the verb."""
     return f"{count} {'entry is' if count == 1 else 'entries are'}"
-
-
-def along(g: Any, u: Any) -> float:
-    """The projection of a gradient, whatever stands at entries that `u` does not move."""
-    return float(np.sum(np.where(u != 0, g * u, 0)))
 
 
 def outside(g: Any, pieces: Any, relative: float) -> Any:
@@ -96,6 +62,7 @@ class Judge:
         self.full = full
         self.tolerance = tolerance_for(problem)
         self.narrow = self.tolerance > 1e-12
+        self.excuses = Excuses(problem, vs, rng, self.tolerance)
         self.oracle = Oracle(problem, problem.points, vs)
         self.causes: list[Cause] = []
         self.notes: list[str] = []
@@ -150,7 +117,7 @@ class Judge:
         failed = [m for m in misses if m.failed]
         if any(m.slope.kink for m in misses):
             self._at_kink(k, g, misses, result)
-        elif failed and not self.excused(self.oracle, k, failed):
+        elif failed and not self.excuses.excused(self.oracle, k, failed):
             result.verdict = WRONG
         else:
             if failed or any(m.rough() for m in misses):
@@ -248,131 +215,7 @@ class Judge:
             bad.flat[where] = True
         return bad
 
-    # Rounding
-
-    def excused(self, oracle: Oracle, k: int, failed: list[Miss]) -> bool:
-        """Whether rounding explains every miss: of differences, of inputs moved by an ulp, or inside the rule."""
-        with quiet():
-            wide = self._wide_gradient(oracle, k)
-            return all(self._excuse(oracle, k, self._sharper(oracle, k, miss), wide) for miss in failed)
-
-    def _excuse(self, oracle: Oracle, k: int, miss: Miss, wide: Any) -> bool:
-        if not miss.failed or self._right_when_wide(oracle, k, miss, wide) or self._as_continued(oracle, k, miss):
-            return True
-        if self._wrong_when_wide(oracle, k, miss, wide):
-            return False
-        # where the complex step was confirmed, what differences do not see excuses nothing
-        rows = [] if miss.slope.method.startswith("complex") else oracle.romberg(np.float64, k, miss.u)
-        real = min(rows, key=lambda s: s.error, default=None)
-        # a function that stands still does so within an ulp of its outputs only
-        limit = 0.0 if real is None else 40 * max(abs(real.value - miss.slope.value), real.error)
-        limit = max(limit, 2.0**-52 * oracle.noise())
-        if real is not None and limit > 1e-3 * max(real.size, miss.slope.size):
-            # differences this rough excuse what is small against the outputs' own rounding only
-            limit = min(limit, 1e4 * 2.0**-52 * oracle.noise())
-        if miss.amount <= limit or miss.amount <= 20 * self._spread(oracle, k, miss.u):
-            return True
-        return miss.amount <= 10 * self._inside(oracle, k, miss)
-
-    def _as_continued(self, oracle: Oracle, k: int, miss: Miss) -> bool:
-        """Whether the rule agrees with the complex step, and differences, which do not, are rough: as in chaos."""
-        if miss.slope.method.startswith("complex") or not miss.rough(DOUBTFUL):
-            return False
-        found = oracle.complex_step(k, miss.u)
-        return found is not None and abs(found.value - miss.analytic) <= self.tolerance * min(found.size, miss.size)
-
-    def _sharper(self, oracle: Oracle, k: int, miss: Miss) -> Miss:
-        """The same with the complex step in long double, where there is one: what is left is the rule's own."""
-        slope = oracle.sharper(k, miss.u, miss.slope) if miss.slope.terms else None
-        if slope is None:
-            return miss
-        bound = self.tolerance * miss.size + 10 * slope.error
-        return Miss(miss.u, miss.analytic, slope, miss.size, bound)
-
-    def _wide_gradient(self, oracle: Oracle, k: int) -> Any:
-        """What the same rule gives in a wider dtype; None where it takes none."""
-        x = self.problem.points[k]
-        kind = np.float64 if self.narrow else np.longdouble
-        if np.finfo(kind).eps >= np.finfo(x.dtype).eps:
-            return None
-        points = widened(oracle.points, kind)
-        try:
-            g = self.problem.gradients(points, [v.astype(kind) for v in self.vs])[k]
-        except Exception:  # noqa: BLE001 - a rule for narrow dtypes only
-            return None
-        return g if g is not None and g.shape == x.shape else None
-
-    def _right_when_wide(self, oracle: Oracle, k: int, miss: Miss, wide: Any) -> bool:
-        """Whether the rule in a wider dtype is right: then rounding makes the difference.
-
-        Where that is known to a part of the difference only, and in narrow dtypes, which code may cast to by name,
-        the difference must look like rounding, too.
-        """
-        if wide is None:
-            return False
-        left = abs(along(wide, miss.u) - miss.slope.value)
-        if not self.narrow and left <= min(self.tolerance * miss.size + 10 * miss.slope.error, 0.1 * miss.amount):
-            return True
-        tolerance = 1e-7 if self.narrow else self.tolerance
-        if not left <= max(tolerance * miss.size + 10 * miss.slope.error, 0.01 * miss.amount):
-            return False
-        eps = float(np.finfo(self.problem.points[k].dtype).eps)
-        slack = 1e3 * self.tolerance * miss.size + 64 * eps * oracle.noise()
-        return miss.amount <= slack or miss.amount <= slack + 20 * self._spread(oracle, k, miss.u, eps)
-
-    def _wrong_when_wide(self, oracle: Oracle, k: int, miss: Miss, wide: Any) -> bool:
-        """Whether a rule for a narrow dtype is as wrong in float64, where rounding does not explain it."""
-        if not self.narrow or wide is None:
-            return False
-        size = float(np.sum(np.abs(wide * miss.u)))
-        there = Miss(miss.u, along(wide, miss.u), miss.slope, size, self.tolerance * size + 10 * miss.slope.error)
-        if not there.failed or there.amount < 0.1 * miss.amount:
-            return False
-        other = Oracle(self.problem, widened(oracle.points, np.float64), self.vs)
-        other.learn(oracle)
-        return there.amount > 20 * self._spread(other, k, miss.u) and there.amount > 10 * self._inside(other, k, there)
-
-    def _spread(self, oracle: Oracle, k: int, u: Any, eps: float = 2.0**-52) -> float:
-        """How much the projection's miss moves when inputs and upstream gradient move by a few ulps."""
-
-        def moved(a: Any) -> Any:
-            return np.asarray(a * (1 + eps * self.rng.integers(-3, 4, a.shape)), dtype=a.dtype)
-
-        values: list[float] = []
-        for trial in range(9):  # the point itself last: where few digits are left, four others may agree by chance
-            at_last = trial == 8 or len(values) == 4
-            points = [p if at_last or j not in self.problem.active else moved(p) for j, p in enumerate(oracle.points)]
-            ys = self.problem.outputs_or_none(points)
-            if ys is None or not all(np.all(np.isfinite(y) | (v == 0)) for y, v in zip(ys, self.vs, strict=True)):
-                continue  # an ulp beyond the edge of the domain
-            vs = self.vs if at_last else [moved(v) for v in self.vs]
-            g = self.problem.gradients(points, vs)[k]
-            slope = Oracle(self.problem, points, vs)
-            slope.learn(oracle)
-            n = slope.slope(k, u, guard=False).value if oracle.methods.get(k) == "complex" else 0.0
-            values.append((0.0 if g is None else along(g, u)) - n)
-            if at_last:
-                break
-        return max(values) - min(values) if values else 0.0
-
-    def _inside(self, oracle: Oracle, k: int, miss: Miss) -> float:
-        """How much the rule's projection and the oracle's move when each operation inside is rounded otherwise.
-
-        Where p is 1 but for its last digits, neither 1 - p nor log(p) tells what it was, whatever the inputs do; and
-        a wider dtype only moves the place.
-        """
-        rng = np.random.default_rng(3)
-        vs = [v.astype(np.result_type(v, oracle.points[k])) for v in self.vs]
-        try:
-            analytic = [
-                along(g, miss.u)
-                for _ in range(5)
-                if (g := self.problem.gradients(rounded(oracle.points, rng), rounded(vs, rng))[k]) is not None
-            ]
-        except Exception:  # noqa: BLE001 - code that takes plain arrays only
-            analytic = []
-        moved = max(analytic) - min(analytic) if analytic else 0.0
-        return moved + oracle.rounded(k, miss.u, miss.slope, rng)
+    # What is too rough
 
     def _by_parts(self, k: int, g: Any, chosen: Any, result: InputReport) -> None:
         """Halve the input until each part is either sharp enough to be judged, or a single rough entry."""
@@ -389,7 +232,7 @@ class Judge:
             oracle = Oracle(self.problem, self.problem.points, self.vs)
             (miss,) = self.misses(oracle, k, g, True, [u])
             sharp = not miss.rough(DOUBTFUL if len(where) > 1 else ROUGH)
-            if miss.failed and not self.excused(oracle, k, [miss]):
+            if miss.failed and not self.excuses.excused(oracle, k, [miss]):
                 result.verdict, result.note = WRONG, ""
                 return
             if sharp and not miss.failed:
@@ -482,7 +325,7 @@ class Judge:
             found = self.misses(near, k, there, True, [direction(x, self.rng)])
             if found[0].slope.kink:
                 continue
-            if found[0].failed and not self.excused(near, k, found):
+            if found[0].failed and not self.excuses.excused(near, k, found):
                 return False, (near, gradients)
             right = True
         return right, None

@@ -97,6 +97,11 @@ def weigh(v: Any, y: Any, *, dense: bool) -> Any:
     return y
 
 
+def _differ(a: Slope, b: Slope) -> bool:
+    """Whether two slopes are further apart than their errors tell."""
+    return abs(a.value - b.value) > 10 * (a.error + b.error)
+
+
 class Oracle:
     """Slopes of <v, f> at one point; what it learns about f there is kept for later slopes.
 
@@ -418,7 +423,9 @@ class Oracle:
         found: list[Slope] = []
         for first in (FIRST, *SMALLER, SMALLEST, *LARGER):
             best = min(found, key=lambda s: s.error, default=None)
-            if best is not None and best.error <= GOOD[dtype] * best.size:
+            # the complex step may lie; or these steps leap beyond a kink, and are as sure of another slope, or of none
+            apart = best is not None and expected is not None and _differ(best, expected)
+            if best is not None and best.error <= GOOD[dtype] * best.size and not apart:
                 break
             # neither a slope nor rounding: there may be something that only smaller steps see
             lost = any(np.isinf(s.error) for s in found)
@@ -457,7 +464,7 @@ class Oracle:
         if not gap > 10 * (min(doubt) if smallest else sum(doubt)):
             return
         for s in pair:
-            if expected is None or abs(s.value - expected.value) > 10 * (s.error + expected.error):
+            if expected is None or _differ(s, expected):
                 s.error = max(s.error, gap)
 
     def _ghosts(self, dtype: Any, k: int, u: Any, expected: Arrays) -> Arrays:
