@@ -7,6 +7,7 @@ sign of it), LOUD (an error from NumPy that nobody understands), MILD (surprisin
 from __future__ import annotations
 
 import argparse
+import builtins
 import collections
 import contextlib
 import contextvars
@@ -1417,6 +1418,106 @@ def test_rules_of_the_users_own():
     for scale in (1.0, 2.0, 1.0):
         CUBE_SCALE = scale
         check(loss, step, np.array([1.0, 3.0]), parameters=[w])
+
+
+FACTOR = 3.0
+
+
+# fmt: off
+def on_one_line(x): return x * 2.0
+def on_one_line_after_another(x): y = x * 2.0; return y  # noqa: E702, RET504
+# fmt: on
+
+
+def with_an_expression(x, factor=FACTOR - 1.0):
+    return x * factor
+
+
+def with_a_keyword(x, *, factor=FACTOR - 1.0):
+    return x * factor
+
+
+def with_a_text(x, name="it's"):
+    return x * len(name) / len("  # noqa")  # noqa: RUF100
+
+
+def with_text_over_lines(x):
+    return x * len("""
+ """)
+
+
+def with_a_default(x, factor=2.0):
+    return x * factor
+
+
+def _in_a_loop():
+    found = []
+    for k in (1.0, 2.0):
+
+        def scale(x, k=k):
+            return x * k
+
+        found.append(scale)
+    return found
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        *(on_one_line, on_one_line_after_another, with_an_expression, with_a_keyword, with_a_text),
+        *(with_text_over_lines, with_a_default, *_in_a_loop()),
+    ],
+)
+def test_kernels_of_the_users_own_written_in_every_way(kernel):
+    """LOUD: IndentationError or NameError in the program, into which the text of a kernel is put."""
+    factor = kernel(1.0)
+    scaled = tn.differentiable(kernel, lambda g, _y, _x: g * factor, broadcasts=True, name="scaled")
+    w, x = parameter(1.0, 2.0), np.array([3.0, -1.0])
+
+    def loss(x):
+        return (scaled(x * w) * x).sum()
+
+    step = compile(loss)
+    check(loss, step, x, parameters=[w])
+    space = dict(step.given)
+    exec(step.source, space)  # noqa: S102
+    np.testing.assert_allclose(space["step"](x, w.data)[0], loss(x).data, rtol=1e-12)
+
+
+def test_a_kernel_whose_default_changes():
+    """SILENT: the text of a function gives the default that it was written with."""
+    scaled = tn.differentiable(
+        with_a_default, lambda g, _y, _x: g * with_a_default.__defaults__[0], broadcasts=True, name="scaled"
+    )
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        return scaled(x * w).sum()
+
+    step = compile(loss)
+    try:
+        for value in (2.0, 5.0, 2.0):
+            with_a_default.__defaults__ = (value,)
+            check(loss, step, np.ones(2), parameters=[w])
+    finally:
+        with_a_default.__defaults__ = (2.0,)
+
+
+def test_a_kernel_whose_file_was_edited(tmp_path):
+    """SILENT: the program would compute as the file says now, and not as the function that was imported does."""
+    file = tmp_path / "kernels.py"
+    space = {"__name__": "kernels_of_a_test"}
+    exec(builtins.compile("def kernel(x):\n    return x * 2.0\n", str(file), "exec"), space)  # noqa: S102
+    file.write_text("def kernel(x):\n    return x * 3.0\n", "utf-8")
+    scaled = tn.differentiable(space["kernel"], lambda g, _y, _x: g * 2.0, broadcasts=True, name="scaled")
+    w = parameter(1.0, 2.0)
+
+    def loss(x):
+        return scaled(x * w).sum()
+
+    step = compile(loss)
+    check(loss, step, np.ones(2), parameters=[w])
+    assert [*step.given] == ["kernel"]
 
 
 CONTEXT = contextvars.ContextVar("CONTEXT", default=1.0)

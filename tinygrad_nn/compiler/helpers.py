@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import builtins
+import dis
 import inspect
 import re
 import sys
 import textwrap
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tinygrad_nn import errors
@@ -21,6 +22,7 @@ ERRORS: dict[str, Any] = {name: getattr(errors, name) for name in errors.__all__
 """The exceptions that kernels raise; where there is only NumPy, the built-in ones stand for them."""
 _ON_NUMPY = {item_of: "def item_of(array):\n    return array.item()"}
 """What is shorter where every array is NumPy's, as in a program."""
+_JUMPS = frozenset({*dis.hasjrel, *dis.hasjabs})
 _PLACES = ("numpy", "numpy.linalg", "numpy.fft", "numpy.lib.stride_tricks", "numpy.lib.array_utils")
 
 
@@ -55,10 +57,35 @@ def _collect(function: Any, found: dict[str, str]) -> bool:
         body = ast.parse(text).body[0]
     except (OSError, TypeError, SyntaxError):
         return False
-    if not isinstance(body, ast.FunctionDef) or body.decorator_list:
+    if not isinstance(body, ast.FunctionDef) or body.decorator_list or not _is_source_of(function, text, body):
         return False
     found[function.__name__] = _plain(body, text.splitlines())
     return all(_resolve(name, function.__globals__, found) for name in sorted(_free(function, body)))
+
+
+def _is_source_of(function: types.FunctionType, text: str, body: ast.FunctionDef) -> bool:
+    """Whether a text still gives this function: a file may have been edited, and defaults may be no literals."""
+    nodes = [*body.args.defaults, *filter(None, body.args.kw_defaults)]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    try:
+        if repr([ast.literal_eval(node) for node in nodes]) != repr(defaults):
+            return False
+    except ValueError:  # an expression
+        return False
+    steps = [*_steps(function.__code__)]
+    parts = compile(text, function.__code__.co_filename, "exec", dont_inherit=True).co_consts
+    return any([*_steps(part)] == steps for part in parts if isinstance(part, types.CodeType))
+
+
+def _steps(code: types.CodeType) -> Iterator[tuple[str, str]]:
+    """What code does, without what hangs on where it stands: how far it jumps, how it calls a module's functions."""
+    for step in dis.get_instructions(code):
+        if isinstance(step.argval, types.CodeType):
+            yield from _steps(step.argval)
+        elif step.opcode in _JUMPS:
+            yield step.opname, ""
+        elif step.opname not in {"EXTENDED_ARG", "PRECALL", "PUSH_NULL"}:
+            yield step.opname.replace("LOAD_METHOD", "LOAD_ATTR"), repr(step.argval)
 
 
 def _free(function: types.FunctionType, body: ast.FunctionDef) -> set[str]:
@@ -91,7 +118,20 @@ def _plain(body: ast.FunctionDef, lines: list[str]) -> str:
     for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
         if argument is not None:
             argument.annotation = None
-    first = body.body[1 if ast.get_docstring(body) is not None else 0]
-    signature = ast.unparse(arguments).replace("'", '"')
-    text = "\n".join(lines[first.lineno - 1 : body.end_lineno])
-    return f"def {body.name}({signature}):\n" + re.sub(r"  # (noqa|type:).*", "", text)
+    head = f"def {body.name}({ast.unparse(arguments)}):"
+    head = head if '"' in head else head.replace("'", '"')
+    statements = body.body[1 if ast.get_docstring(body) is not None else 0 :] or [ast.Pass()]
+    text = "\n".join(lines[getattr(statements[0], "lineno", 1) - 1 : body.end_lineno])
+    text = re.sub(r"  # (noqa|type:).*", "", text)
+    if not _is_text_of(statements, f"{head}\n{text}"):  # on one line with the head, for instance
+        text = textwrap.indent("\n".join(map(ast.unparse, statements)), "    ")
+    return f"{head}\n{text}"
+
+
+def _is_text_of(statements: list[ast.stmt], text: str) -> bool:
+    """Whether these are the statements of the function in a text."""
+    try:
+        found = ast.parse(text).body[0]
+    except SyntaxError:
+        return False
+    return isinstance(found, ast.FunctionDef) and [*map(ast.dump, found.body)] == [*map(ast.dump, statements)]
