@@ -340,3 +340,28 @@ def test_steps_that_leap_beyond_a_kink_blame_no_right_rule() -> None:
         inputs = RNG([31, seed]).standard_normal((3, 6)) + 1e6
         report = gradient_report(loss, *inputs, rule=rule, seed=seed)
         assert not {r.verdict for r in report.results} & {"WRONG"}, str(report)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_what_underflows_in_a_narrow_dtype_is_not_blamed(dtype) -> None:
+    """A Gaussian kernel of points so far apart that it is 0 in the dtype, and a tiny number in float64."""
+
+    def kernel(x, z):
+        return np.exp(-np.square(x[:, None] - z).sum(axis=-1) / 2)
+
+    def rule(x, z):
+        y = kernel(x, z)
+
+        def backward(g):
+            w = (g * y)[..., None] * (x[:, None] - z)
+            return -w.sum(axis=1), w.sum(axis=0)
+
+        return y, backward
+
+    far = {np.float16: 4, np.float32: 9}[dtype]
+    for seed in range(4):
+        x, z = RNG(seed).uniform(-1, 1, (4, 3)).astype(dtype), (far + RNG(seed).uniform(0, 1, (5, 3))).astype(dtype)
+        report = gradient_report(kernel, x, z, rule=rule, seed=seed)
+        assert report.ok, str(report)
+    report = gradient_report(kernel, x, z - dtype(far), rule=lambda x, z: (kernel(x, z), lambda _: (0 * x, 0 * z)))
+    assert [r.verdict for r in report.results] == ["WRONG", "WRONG"]

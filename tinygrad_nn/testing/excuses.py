@@ -125,8 +125,10 @@ class Excuses:
         tolerance = 1e-7 if self.narrow else self.tolerance
         if not left <= max(tolerance * miss.size + 10 * miss.slope.error, 0.01 * miss.amount):
             return False
-        eps = float(np.finfo(self.problem.points[k].dtype).eps)
-        slack = 1e3 * self.tolerance * miss.size + 64 * eps * oracle.noise()
+        info = np.finfo(self.problem.points[k].dtype)
+        eps = float(info.eps)
+        # what is smaller than all numbers with full digits may be 0
+        slack = 1e3 * self.tolerance * miss.size + 64 * eps * oracle.noise() + float(info.tiny * np.sum(np.abs(miss.u)))
         return miss.amount <= slack or miss.amount <= slack + 20 * self._spread(oracle, k, miss.u, eps)
 
     def _wrong_when_wide(self, oracle: Oracle, k: int, miss: Miss, wide: Any) -> bool:
