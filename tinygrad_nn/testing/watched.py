@@ -9,7 +9,9 @@ import numpy as np
 
 from tinygrad_nn.testing.problem import Arrays
 
-__all__ = ["Watched", "meets_kinks", "rounded"]
+__all__ = ["Watched", "meets_kinks", "rounded", "spread"]
+
+TRIALS = 5
 
 Watch = Callable[[Any, str, list[Any], dict[str, Any]], Callable[[Any], Any]]
 
@@ -152,6 +154,20 @@ def meets_kinks(forward: Callable[[Arrays], Arrays], arrays: Arrays) -> bool:
 def unchanged(y: Any) -> Any:
     """The result as it is."""
     return y
+
+
+def spread(draw: Callable[[], float], far: float) -> float:
+    """The range of a few finite numbers, 0 where drawing one fails; two are enough where it is far below `far`."""
+    found: list[float] = []
+    for _ in range(2 * TRIALS):
+        try:
+            value = draw()
+        except Exception:  # noqa: BLE001 - code that takes plain arrays only
+            return 0.0
+        found += [value] if np.isfinite(value) else []
+        if len(found) == TRIALS or (len(found) == 2 and far > 1000 * abs(found[0] - found[1])):
+            break
+    return max(found) - min(found) if found else 0.0
 
 
 def _inexact(a: Any) -> bool:
