@@ -674,6 +674,22 @@ class Described:
         self.hidden = self.factor_0 = 1.0
 
 
+class Listed(list):
+    """A list with an attribute of its own."""
+
+    scale = 1.0
+
+
+class Slots(dict):
+    """A dict with a slot, and an attribute that only its class's code puts a name together for."""
+
+    __slots__ = ("_hidden", "scale")
+    __match_args__ = ("scale",)
+
+    def __getattr__(self, name):
+        return object.__getattribute__(self, "_" + name)
+
+
 def default(x, scale=1.0, *, other=(1.0,)):
     return x * scale * other[0]
 
@@ -708,6 +724,10 @@ def places():
     package.inner.train = types.ModuleType("settings.inner.train")
     package.inner.train.scale = 1.0
     described = Described()
+    listed, slots = Listed([1.0]), Slots()
+    slots.scale = slots._hidden = 1.0
+    factory = collections.defaultdict(lambda: 1.0)
+    named = functools.partial(getattr, described, "factor_0")
     getter = operator.attrgetter("factor_0")
     caller = operator.methodcaller("scale")
     seen = inner.values()
@@ -719,6 +739,20 @@ def places():
         import tinygrad_nn_settings  # type: ignore[import-not-found]  # noqa: PLC0415
 
         return tinygrad_nn_settings.scale
+
+    def by_keyword():
+        match described:
+            case Described(factor_0=1.0):
+                return 1.0
+        return 2.5
+
+    def by_position():
+        match slots:
+            case Slots(scale):
+                return scale
+
+    def write_factory(value):
+        factory.default_factory = lambda: value
 
     def write_default(value):
         function.__defaults__ = (value,)
@@ -757,6 +791,18 @@ def places():
         ),
         "names that are listed": (
             lambda: sum(getattr(described, name) for name in dir(described) if name.startswith("fac")),
+            lambda v: setattr(described, "factor_0", v),
+        ),
+        "case by keyword": (by_keyword, lambda v: setattr(described, "factor_0", v)),
+        "case by position": (by_position, lambda v: setattr(slots, "scale", v)),
+        "slot of a dict": (lambda: slots.scale, lambda v: setattr(slots, "scale", v)),
+        "object.__getattribute__": (lambda: slots.hidden, lambda v: setattr(slots, "_hidden", v)),
+        "attribute of a list": (lambda: listed.scale, lambda v: setattr(listed, "scale", v)),
+        "entry of a list of one's own": (lambda: sum(listed), lambda v: listed.__setitem__(0, v)),
+        "factory of a dict": (lambda: factory.default_factory() * 1, write_factory),
+        "getattr in a partial": (named, lambda v: setattr(described, "factor_0", v)),
+        "text of format": (
+            lambda: float("{0.factor_0}".format(described)),  # noqa: UP030, UP032
             lambda v: setattr(described, "factor_0", v),
         ),
         "attrgetter": (lambda: getter(described), lambda v: setattr(described, "factor_0", v)),

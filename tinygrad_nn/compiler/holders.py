@@ -27,18 +27,20 @@ class Place:
     Attributes
     ----------
     name : what the user calls it
+    entry : whether `key` is that of an entry; lists and dicts of the user's own classes have attributes as well
     """
 
-    __slots__ = ("key", "name", "owner")
+    __slots__ = ("entry", "key", "name", "owner")
 
-    def __init__(self, owner: Any, key: Any, name: str) -> None:
+    def __init__(self, owner: Any, key: Any, name: str, *, entry: bool = False) -> None:
         self.owner = owner
         self.key = key
         self.name = name
+        self.entry = entry
 
     def get(self) -> Any:
         """Give what is there now, or `ABSENT`."""
-        if isinstance(self.owner, dict):
+        if self.entry:
             return self.owner.get(self.key, ABSENT)
         if isinstance(self.owner, contextvars.ContextVar):
             return self.owner.get(ABSENT)
@@ -53,14 +55,14 @@ class Place:
             owner.set(value)
         elif isinstance(owner, functools.partial):
             owner.__setstate__((owner.func, value, owner.keywords, vars(owner)))  # type: ignore[attr-defined]
-        elif isinstance(owner, dict):
+        elif self.entry:
             owner.pop(key) if value is ABSENT else owner.__setitem__(key, value)
         else:
             delattr(owner, key) if value is ABSENT else setattr(owner, key, value)
 
     def text(self, bind: Callable[[Any], str]) -> str:
         """How source reads what is there; `bind` gives the name by which it knows an object."""
-        if isinstance(self.owner, (dict, list, deque)):
+        if self.entry:
             return f"{bind(self.owner)}[{spelled(self.key, bind)}]"
         if isinstance(self.owner, contextvars.ContextVar):
             return f"{bind(self.owner)}.get({bind(ABSENT)})"
@@ -128,8 +130,8 @@ class Holder:
 
     def place(self, key: Any) -> Place:
         """Give the place of one entry."""
-        owner = self.owner if isinstance(self.owner, type) else self.entries
-        return Place(owner, key, f"{self.name}.{key}")
+        of_class = isinstance(self.owner, type)
+        return Place(self.owner if of_class else self.entries, key, f"{self.name}.{key}", entry=not of_class)
 
     def refill(self, saved: Any) -> None:
         """Give it the entries that it had; those that are as they were stay untouched."""

@@ -22,7 +22,7 @@ import re
 import sys
 import types
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, MappingView, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -42,7 +42,9 @@ _OPEN = (Module, Mapping, Sequence, AbstractSet, np.poly1d)
 """Objects of other people's classes that are opened all the same: they are no more than what they hold."""
 _PLAIN_MODULES = ("argparse", "types", "numpy.polynomial")
 """The modules of Namespace, SimpleNamespace and NumPy's polynomials, which are opened too."""
-_ANY_NAME = frozenset({"__dict__", "asdict", "astuple", "attrgetter", "eval", "exec", "getattr()", "locals", "vars"})
+_ANY_NAME = frozenset(
+    {"__dict__", "__getattribute__", "asdict", "astuple", "attrgetter", "eval", "exec", "getattr()", "locals", "vars"}
+)
 """Code that says one of these may read attributes that it does not name; see `_words` for the one in brackets."""
 _THIN = (property, types.MappingProxyType, MappingView, functools.cached_property, functools.partialmethod)
 """What stands before other objects and keeps nothing itself."""
@@ -114,7 +116,7 @@ class World:
                 self._seen[id(item)] = item
                 todo.extendleft(reversed(list(self._parts(name, item))))
 
-    def _parts(self, name: str, item: Any) -> Iterator[tuple[str, Any]]:  # noqa: C901, PLR0912 - one line a kind
+    def _parts(self, name: str, item: Any) -> Iterator[tuple[str, Any]]:  # noqa: C901, PLR0912, PLR0915 - by kind
         """Take note of one object, and list what it leads to."""
         if isinstance(item, Tensor):
             self.tensors[id(item)] = (item, name)
@@ -127,6 +129,8 @@ class World:
         elif isinstance(item, HOLDERS):
             self.holders.append(Holder(name, item))
             yield from ((f"{name}.{key}", part) for key, part in self.holders[-1].items())
+            if isinstance(item, defaultdict):
+                yield from self._at(Place(item, "default_factory", f"{name}.default_factory"))
         elif isinstance(item, (tuple, frozenset)):
             yield from ((f"{name}.{k}", part) for k, part in enumerate(item))
         elif isinstance(item, types.FunctionType):
@@ -137,6 +141,8 @@ class World:
             yield _owner(name), item.__self__
         elif isinstance(item, functools.partial):
             yield from ((name, item.func), (name, item.keywords), *self._at(Place(item, "args", name)))
+            if item.func is getattr:
+                self._words.update(text for text in item.args if isinstance(text, str))
         elif isinstance(item, contextvars.ContextVar):
             yield from self._at(Place(item, "", item.name))
         elif isinstance(item, _THIN):
@@ -198,7 +204,7 @@ class World:
     def _of_namespace(self, space: dict[str, Any], words: set[str]) -> Iterator[tuple[str, Any]]:
         for name in sorted(words & space.keys()):
             if not (isinstance(space[name], types.ModuleType) and space[name].__name__.split(".")[0] in _OWN):
-                yield from self._at(Place(space, name, name))
+                yield from self._at(Place(space, name, name, entry=True))
 
     def _of_class(self, name: str, kind: type) -> Iterator[tuple[str, Any]]:
         self.holders.append(Holder(kind.__name__, vars(kind), kind))
@@ -244,7 +250,8 @@ class World:
                     yield f"{name}.{key}", part
         elif holder is None:
             for key in sorted(self._words & vars(item).keys()):
-                yield from self._at(Place(vars(item), key, f"{name}.{key}"))  # a property may have the same name
+                # as an entry, since a property may have the same name
+                yield from self._at(Place(vars(item), key, f"{name}.{key}", entry=True))
         else:
             any_name = not self._words.isdisjoint(_ANY_NAME)
             plain = {key for key, part in holder.items() if key not in self._words and _is_plain(part)}
@@ -305,15 +312,17 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 def _words(code: types.CodeType) -> Iterator[str]:
     """The names of globals, attributes and modules in a function, and the texts, which getattr takes for names.
 
-    A getattr that is given something else than a text counts as the name "getattr()".
+    A getattr that is given something else than a text counts as the name "getattr()", and so does a ``case`` with
+    a class, which reads what the class says.
     """
     for inner in _codes(code):
         yield from inner.co_names
         texts = [part for part in inner.co_consts if isinstance(part, str)]
         yield from texts
-        if {"eval", "exec"} & {*inner.co_names}:
+        if {"eval", "exec", "format"} & {*inner.co_names}:
             yield from (word for text in texts for word in re.findall(r"\w+", text))
-        if "getattr" in inner.co_names and not _is_given_texts(inner):
+        matches = dis.opmap["MATCH_CLASS"] in inner.co_code[::2]
+        if matches or ("getattr" in inner.co_names and not _is_given_texts(inner)):
             yield "getattr()"
 
 
