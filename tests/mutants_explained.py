@@ -120,7 +120,10 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
         ),
         ("Axis", "read by type checkers only", ["..."]),
         ("_count", "no number gets there", ["...axis > 0 else axis) if isinstance(axis, tuple) else (axis,))))"]),
-        ("_one_axis", _FAST, ["if False:..."]),
+        ("_one_axis", _FAST, ["if False:...", "if axes == 1"]),
+        ("_one_axis", "there is one", ["return (a, axes[-1])"]),
+        ("_cumulative_sum", "whether there is one is asked", ["x = _ordered(x, 0 if ..."]),
+        ("_cumulative_prod", "whether there is one is asked", ["x = _ordered(x, 0 if ..."]),
         ("_kept", "no number gets there", ["...axis > 0 else axis) if isinstance(axis, tuple) else (axis,))]..."]),
         (
             "_sum",

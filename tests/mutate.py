@@ -659,7 +659,7 @@ class Court:
         score = Score()
         for k, mutant in enumerate(mutants):
             law = self.verdict(mutant)
-            if law:
+            if law and not ("TimeoutError" in law and explanation(mutant)):  # a longer way is explained, if at all
                 score.killed.append((mutant, law))
             else:
                 (score.explained if explanation(mutant) else score.survived).append(mutant)

@@ -29,6 +29,16 @@ def test_every_explanation_fits_a_mutant(court) -> None:
     assert court.stale() == []
 
 
+def test_what_takes_too_long_is_no_mistake_if_it_is_explained(court, monkeypatch) -> None:
+    explained = next(m for m in court.mutants if mutate.explanation(m))
+    other = next(m for m in court.mutants if not mutate.explanation(m))
+    monkeypatch.setattr(court, "verdict", lambda _: "some_law TimeoutError")
+    score = court.try_all([explained, other])
+    assert [id(m) for m in score.explained] == [id(explained)]
+    assert [id(m) for m, _ in score.killed] == [id(other)]
+    assert "1 killed by taking too long" in mutate.report(score, [], 0.0, everything=False)
+
+
 def test_a_mutant_leaves_the_table_as_it_was(court) -> None:
     before = {f: (row.kernel, row.rules) for f, row in mutate.table.TABLE.items()}, dict(mutate.table.COMPOSITIONS)
     mutant = next(m for m in court.mutants if m.where == "_norm_rule")
