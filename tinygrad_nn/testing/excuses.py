@@ -66,6 +66,18 @@ class Excuses:
             wide = self._wide_gradient(oracle, k)
             return all(self._excuse(oracle, k, self._sharper(oracle, k, miss), wide) for miss in failed)
 
+    def only_narrow(self, oracle: Oracle, k: int, failed: list[Miss]) -> bool:
+        """Whether a rule for a narrow dtype is right in float64, and not much further off than the tolerance here."""
+        if not self.narrow:
+            return False
+        with quiet():
+            wide = self._wide_gradient(oracle, k)
+        return wide is not None and all(
+            abs(along(wide, m.u) - m.slope.value) <= 1e-7 * m.size + 10 * m.slope.error
+            and m.amount <= 10 * self.tolerance * max(m.size, m.slope.size)
+            for m in failed
+        )
+
     def _excuse(self, oracle: Oracle, k: int, miss: Miss, wide: Any) -> bool:
         if not miss.failed or self._right_when_wide(oracle, k, miss, wide) or self._as_continued(oracle, k, miss):
             return True
