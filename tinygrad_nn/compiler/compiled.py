@@ -206,7 +206,8 @@ class Compiled:
             warnings.warn(
                 f"{self._name} was recorded {_WARN_AFTER} times for arguments of one form, since "
                 f"{changed or 'a number or an object that it is passed'} changes from call to call: "
-                f"make that a Tensor, an array, or a tuple, list or dict of them, which are read anew at each call",
+                f"make that a Tensor, an array, or a tuple, list or dict of them, which are read anew at each "
+                f"call, and give a Tensor other numbers by its .data",
                 stacklevel=4,
             )
 
