@@ -18,16 +18,19 @@ Item = TypeVar("Item")
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line with the options of every example; a wrong one ends the script with one line."""
+    """A command line with the options of every example; a wrong one ends the script with one line.
 
-    def __init__(self, description: str | None) -> None:
+    `quick` says how long the short form takes.
+    """
+
+    def __init__(self, description: str | None, quick: str = "a few seconds") -> None:
         super().__init__(
             description=description,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_argument("--seed", type=whole(0), default=0, help="of the random numbers (default: 0)")
-        self.add_argument("--quick", action="store_true", help="less of everything, in a few seconds")
+        self.add_argument("--quick", action="store_true", help=f"less of everything, in {quick}")
 
     def add_plots(self) -> None:
         """Add the option of those examples that write pictures."""

@@ -479,7 +479,7 @@ MEASURES: tuple[Measure, ...] = (mistakes, mutants, alarms, sensitivity, cost, o
 
 def main() -> None:
     """Measure everything and print the table."""
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, quick="about a minute")
     names = [m.__name__ for m in MEASURES]
     parser.add_argument("--only", choices=names, action="append", help="this measure only (repeat for several)")
     given_options = parser.parse_args()
