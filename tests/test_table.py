@@ -117,6 +117,8 @@ REFUSED = {
     "slopes along a third axis": (lambda: np.gradient(X, axis=2), "axis 2 is out of bounds"),
     "ddof by two names": (lambda: np.var(X, ddof=1, correction=0), "ddof=1 and correction=0 are two names"),
     "positions between entries": (lambda: np.take(X, [1.5]), "integer"),
+    "a side that is None": (lambda: np.hypot(X, None), "np.hypot of .*None"),
+    "a triangle that is no text": (lambda: np.linalg.eigh(X[:, :2], 1), "np.linalg.eigh of .*1"),
     "a start before the axes": (lambda: np.rollaxis(X, 0, -3), "axis -3 is out of bounds"),
 }
 

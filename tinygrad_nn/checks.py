@@ -262,7 +262,7 @@ def kernel_error(function: str, args: tuple[Any, ...], error: Exception) -> Exce
     text = f"{function} of {given}: {error}"
     if isinstance(error, IndexError):
         return BoundsError(text)
-    if isinstance(error, TypeError):
+    if isinstance(error, (TypeError, AttributeError)):  # the latter of what is no array, such as None
         return DTypeError(text)
     about_shapes = any(word in str(error) for word in ("shape", "dimension", "broadcast", "size", "axis", "axes"))
     return ShapeError(text) if about_shapes else ArgumentError(text)

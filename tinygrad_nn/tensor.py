@@ -484,7 +484,7 @@ def apply(row: Row, args: tuple[Any, ...], kwargs: dict[str, Any] = _NO_KEYWORDS
         parents = [p if wanted >> i & 1 else None for i, p in enumerate(parents)]
     try:
         y = row.kernel(*arrays, **kwargs) if kwargs else row.kernel(*arrays)
-    except (TypeError, ValueError, IndexError, OverflowError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         raise (kernel_error(row.name, tuple(arrays), error) if row.own else error) from None
     pullback = None
     if row.pullback:
