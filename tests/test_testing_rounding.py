@@ -389,3 +389,30 @@ def test_a_rule_that_is_right_in_float64_is_right_with_every_seed(dtype) -> None
     for seed in range(8):
         report = gradient_report(cell, *inputs, rule=rule, seed=seed)
         assert [r.verdict for r in report.results] == ["ok"] * 3, str(report)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_stale_cache_shows_in_every_dtype(dtype) -> None:
+    """The other forward is a few percent off, which float16 must not take for rounding."""
+    kept = {}
+
+    def layer(x, W):
+        return np.tanh(x @ W)
+
+    def rule(x, W):
+        kept["y"] = layer(x, W)
+
+        def backward(g):
+            d = g * (1 - kept["y"] ** 2)
+            return d @ W.T, x.T @ d
+
+        return kept["y"], backward
+
+    def own(x, W):
+        y = layer(x, W)
+        return y, lambda g: ((g * (1 - y * y)) @ W.T, x.T @ (g * (1 - y * y)))
+
+    for seed in range(8):
+        inputs = [RNG([seed, j]).standard_normal(s).astype(dtype) for j, s in enumerate([(4, 3), (3, 2)])]
+        assert [c.kind for c in gradient_report(layer, *inputs, rule=rule, seed=seed).causes] == ["stale"]
+        assert gradient_report(layer, *inputs, rule=own, seed=seed).ok
