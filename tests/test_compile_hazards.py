@@ -658,6 +658,9 @@ class Method:
         return self.scale() * type(self).base
 
 
+_SCALE_0 = 1.0
+
+
 class Twice:
     """A descriptor that reads an attribute of the object on which it stands."""
 
@@ -669,6 +672,7 @@ class Described:
     """Its numbers are reached by a descriptor, and by names that are put together."""
 
     scale = Twice()
+    class_0 = [1.0]  # noqa: RUF012
 
     def __init__(self):
         self.hidden = self.factor_0 = 1.0
@@ -699,7 +703,7 @@ def places():
     slotted, unset = Slotted(), Slotted()
     slotted.scale = 1.0
     module = types.ModuleType("settings")
-    module.scale = 1.0
+    module.scale = module.scale_0 = 1.0
     method = Method()
     inner = {"scale": 1.0}
     proxy = types.MappingProxyType(inner)
@@ -784,6 +788,18 @@ def places():
         "name that is put together": (
             lambda: getattr(described, f"factor_{0}"),
             lambda v: setattr(described, "factor_0", v),
+        ),
+        "name in a module that is put together": (
+            lambda: getattr(module, f"scale_{0}"),
+            lambda v: setattr(module, "scale_0", v),
+        ),
+        "name in a class that is put together": (
+            lambda: getattr(Described, f"class_{0}")[0],
+            lambda v: Described.class_0.__setitem__(0, v),
+        ),
+        "global whose name is put together": (
+            lambda: globals()["_SCALES"[:-1] + "_0"],
+            lambda v: globals().__setitem__("_SCALE_0", v),
         ),
         "name that is chosen": (
             lambda: getattr(described, "nothing" if described is None else "factor" + "_0"[:2], None),

@@ -192,7 +192,7 @@ class World:
             self._words |= words
             space = function.__globals__
             names, modules = _loaded(code)
-            names = words if {"globals", "eval", "exec"} & words else names
+            names = words | _plain_names(space) if {"globals", "eval", "exec"} & words else names
             self._spaces.append((space, frozenset(names)))
             yield from self._of_namespace(space, names)
             modules |= words if {"__import__", "import_module", "modules"} & words else set()
@@ -240,9 +240,10 @@ class World:
 
     def _named(self, name: str, item: Any, holder: Holder | None) -> Iterator[tuple[str, Any]]:
         """List what the names in the user's code lead to: of a module, a class, or an object."""
+        any_name = not self._words.isdisjoint(_ANY_NAME)
         if isinstance(item, types.ModuleType):
             self._spaces.append((vars(item), frozenset(self._words)))
-            yield from self._of_namespace(vars(item), self._words)
+            yield from self._of_namespace(vars(item), self._words | (_plain_names(vars(item)) if any_name else set()))
         elif isinstance(item, type):
             for key, part in list(vars(item).items()):
                 special = key.startswith("__") and key.endswith("__")
@@ -253,7 +254,6 @@ class World:
                 # as an entry, since a property may have the same name
                 yield from self._at(Place(vars(item), key, f"{name}.{key}", entry=True))
         else:
-            any_name = not self._words.isdisjoint(_ANY_NAME)
             plain = {key for key, part in holder.items() if key not in self._words and _is_plain(part)}
             holder.unread = set() if any_name else plain
             yield from ((_attribute(name, item, k), part) for k, part in holder.items() if k not in holder.unread)
@@ -299,6 +299,11 @@ def _is_plain(item: Any) -> bool:
     if isinstance(item, (list, tuple, set, deque)):
         return all(map(_is_plain, item))
     return item is None or isinstance(item, (int, float, complex, str, bytes, np.generic, np.ndarray))
+
+
+def _plain_names(space: dict[str, Any]) -> set[str]:
+    """The variables of a module that are made of numbers and texts."""
+    return {name for name, item in list(space.items()) if not name.startswith("__") and _is_plain(item)}
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
