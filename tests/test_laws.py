@@ -424,6 +424,15 @@ def test_of_nothing_comes_what_numpy_gives_or_its_error(function: Any, shape: tu
     assert g.shape == shape
 
 
+@pytest.mark.parametrize("axis", [None, 0, -1])
+def test_running_sums_of_a_number_are_a_vector_and_its_gradient_a_number(axis: Any) -> None:
+    x = leaf(np.array(2.0))
+    y = np.cumsum(x, axis)
+    np.testing.assert_array_equal(y.numpy(), [2.0])
+    (g,) = tn.gradients(y, [x], gradient=np.array([3.0]))
+    np.testing.assert_array_equal(g.numpy(), 3.0, strict=True)
+
+
 @pytest.mark.parametrize("axis", [None, 0, 1, 2, -1, -2, -3])
 def test_size_counts_what_numpy_counts(axis: Any) -> None:
     x = np.zeros((2, 3, 4))

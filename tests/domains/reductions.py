@@ -127,9 +127,6 @@ def along_one_axis(d: Draw, function: Callable[..., Any]) -> Case:
 def scan(d: Draw, function: Callable[..., Any]) -> Case:
     shape = d.shape(min_dims=1)
     axis = d.axis(len(shape), several=False)
-    if function is np.cumsum and d.seldom():  # NumPy makes a vector of a number
-        axis = d.pick(None, 0, -1)
-        return Case(lambda x: function(x, axis), [d.values(())])
     if d.pick(True, False):
         return Case(lambda x: getattr(x, function.__name__)(axis), [with_zeros(d, shape)])
     return Case(lambda x: function(x, axis=axis), [with_zeros(d, shape)])
