@@ -416,3 +416,27 @@ def test_a_stale_cache_shows_in_every_dtype(dtype) -> None:
         inputs = [RNG([seed, j]).standard_normal(s).astype(dtype) for j, s in enumerate([(4, 3), (3, 2)])]
         assert [c.kind for c in gradient_report(layer, *inputs, rule=rule, seed=seed).causes] == ["stale"]
         assert gradient_report(layer, *inputs, rule=own, seed=seed).ok
+
+
+def test_slopes_too_small_for_the_complex_step_blame_no_right_rule() -> None:
+    """A Matern kernel of points far apart: some entries of its gradient are 1e-220, others 1e-300."""
+
+    def kernel(x, z):
+        r = np.sqrt(np.square(x[:, None] - z - 3.0).sum(axis=-1))
+        return (1 + np.sqrt(3.0) * r) * np.exp(-np.sqrt(3.0) * r)
+
+    def rule(x, z):
+        d = x[:, None] - z - 3.0
+        r = np.sqrt(np.square(d).sum(axis=-1))
+
+        def backward(g):
+            w = (g * -3 * np.exp(-np.sqrt(3.0) * r))[..., None] * d
+            return w.sum(axis=1), -w.sum(axis=0)
+
+        return kernel(x, z), backward
+
+    rng = RNG([41, 0])
+    x, z = ((1e3 * rng.uniform(0.3, 2, shape)).astype(np.float32) for shape in [(4, 2), (3, 2)])
+    for seed in range(4):
+        report = gradient_report(kernel, x, z, rule=rule, seed=seed)
+        assert report.ok, str(report)

@@ -19,6 +19,7 @@ __tracebackhide__ = True  # pytest shows the lines of the caller
 
 TOLERANCES = {2: 1e-2, 4: 2e-6, 8: 1e-12}
 MOST_PARTS = 64
+UNDERFLOW = 1e-276  # a slope below this, times the tiny step of the complex step, is no normal number
 MOST_RUNS = 2500
 PIECES = 16
 MOST_STRAYS = 64
@@ -152,7 +153,8 @@ class Judge:
             slope = oracle.slope(k, u, guard=guard and not number)
             terms = wide * u
             size = float(np.sum(np.abs(terms)))
-            found.append(Miss(u, float(np.sum(terms)), slope, size, self.tolerance * size + 10 * slope.error))
+            bound = self.tolerance * size + 10 * slope.error + UNDERFLOW
+            found.append(Miss(u, float(np.sum(terms)), slope, size, bound))
         return found
 
     # Edges of the domain
