@@ -440,3 +440,16 @@ def test_slopes_too_small_for_the_complex_step_blame_no_right_rule() -> None:
     for seed in range(4):
         report = gradient_report(kernel, x, z, rule=rule, seed=seed)
         assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_small_term_that_is_not_analytic_blames_no_rule(seed) -> None:
+    """The complex step misses the size of a number, by less than the differences that confirm it tell."""
+
+    def f(x):
+        return x + 4e-10 * np.abs(x) ** 2
+
+    x = RNG(seed).uniform(0.5, 1, (5, 3))
+    right = gradient_report(f, x, rule=lambda x: (f(x), lambda g: (g * (1 + 8e-10 * x),)), seed=seed)
+    assert right.ok, str(right)
+    assert not gradient_report(f, x, rule=lambda x: (f(x), lambda g: (g * (1 + 2e-8 * x),)), seed=seed).ok

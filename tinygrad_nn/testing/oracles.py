@@ -325,6 +325,10 @@ class Oracle:
         found.terms = terms
         return found
 
+    def confirmed_to(self, found: Slope) -> float:
+        """How much of a complex step real differences confirm; a term that is not analytic may be as small as that."""
+        return AGREEMENT * found.size + 4 * EPS * self.noise() / GUARD_STEPS[1]
+
     def _confirmed(self, k: int, u: Any, found: Slope) -> bool:
         """Whether four real differences agree with the complex step, and show no kink."""
         wide, narrow = (self._ends(np.float64, k, u, h) for h in GUARD_STEPS)
