@@ -362,7 +362,6 @@ EXPLAINED: dict[str, list[tuple[str, str, list[str]]]] = {
             "the product of any x with one matrix is the same by dot and by matmul",
             [
                 "if type(x) is type(w) is type(b) is np.ndarray and w.ndim == w.ndim == 2 and ...",
-                "if type(x) is type(w) is type(b) is np.ndarray and b.ndim == w.ndim == 2 and ...",
             ],
         ),
         (
