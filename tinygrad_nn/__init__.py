@@ -18,7 +18,7 @@ from tinygrad_nn.tensor import Tensor
 from tinygrad_nn.training import evaluate, fit, predict, summary
 from tinygrad_nn.transforms import grad, gradients, hessian, hvp, jacobian, jvp, stop_gradient, value_and_grad, vjp
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "Tensor",
