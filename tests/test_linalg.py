@@ -413,3 +413,26 @@ def test_matrix_power_0_is_the_identity_and_stays_in_the_graph():
 def test_what_cannot_be_is_a_clear_error(call, error):
     with pytest.raises(error):
         call(tn.Tensor([[2.0, 1.0], [1.0, 2.0]], requires_grad=True))
+
+
+@pytest.mark.parametrize("part", ["u", "vh"])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_small_singular_value_of_a_square_matrix_divides_no_rounding(part: str, seed: int) -> None:
+    # all of the space is spanned, so what leaves it is rounding, which must not be divided by 1e-12
+    rng = np.random.default_rng(seed)
+    left, right = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2))
+    a = tn.Tensor((left * [1, 0.5, 1e-12]) @ right, requires_grad=True)
+    found = np.linalg.svd(a)
+    upstream = rng.standard_normal((3, 3))
+    (g,) = tn.gradients(({"u": found.U, "vh": found.Vh}[part] * upstream).sum(), [a])
+    inside = found.U.numpy().T @ g.numpy() @ found.Vh.numpy().T
+    small = inside[:, 2] if part == "u" else inside[2]
+    assert np.all(np.abs(small) <= 1e-10)  # 1e-12 times gaps of up to 4 and upstream gradients
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_svd_of_a_symmetric_matrix_keeps_the_dtype(dtype: type) -> None:
+    x = np.array([[2, 1], [1, -3]], dtype)
+    for one, other in zip(np.linalg.svd(tn.Tensor(x), hermitian=True), np.linalg.svd(x, hermitian=True), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(one.data, other, rtol=1e-5)
