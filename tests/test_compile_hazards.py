@@ -368,6 +368,8 @@ ITERATORS = {
 @pytest.mark.parametrize("kind", ITERATORS)
 def test_an_iterator_that_the_loss_takes_the_next_of(kind):
     """SILENT: a schedule's number for ever, if it was the same in all runs of the recording."""
+    if kind == "generator in its course" and sys.version_info >= (3, 15):
+        pytest.skip("where a generator is in a loop over a list cannot be seen there")
     w, values = parameter(1.0, 2.0), ITERATORS[kind]()
     if kind == "count":
         refused(lambda x: (x * w).sum() * (next(numbers) < 100), np.ones(2), match="takes the next of the iterator")
