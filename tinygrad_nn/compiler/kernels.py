@@ -6,11 +6,9 @@ import numpy as np
 
 from tinygrad_nn.compiler.passes import is_number
 from tinygrad_nn.compiler.program import Op, Program, Value, constant
+from tinygrad_nn.derivatives.table import LONGEST_DOT
 
 __all__ = ["choose_kernels"]
-
-_LONGEST_DOT = 1024
-"""Sums of more numbers than this are left to np.add.reduce, which adds in pairs and so rounds less."""
 
 
 def choose_kernels(program: Program) -> None:
@@ -48,14 +46,14 @@ def _flattened(op: Op, makers: dict[Value, Op], uses: dict[Value, int]) -> list[
     op.kwargs["axis"] = axis
     if x.dtype not in (np.float32, np.float64) or x.dtype != op.output.dtype:
         return []
-    if axis == 0 and len(x.shape) == 2 and x.shape[0] <= _LONGEST_DOT:
+    if axis == 0 and len(x.shape) == 2 and x.shape[0] <= LONGEST_DOT:
         op.args = (constant(np.ones((1, x.shape[0]) if op.kwargs["keepdims"] else x.shape[0], x.dtype)), x)
         op.kind, op.function, op.kwargs = "dot", np.dot, {}
         return []
     if op.kwargs["keepdims"]:
         return []
     maker = makers.get(x)
-    if axis is not None or not x.shape or x.size > _LONGEST_DOT or maker is None or not _is_laid_out(x, makers):
+    if axis is not None or not x.shape or x.size > LONGEST_DOT or maker is None or not _is_laid_out(x, makers):
         return []
     squared = maker.args[0] if maker.function is np.square and uses[x] == 1 else None
     source = squared if squared is not None and _is_laid_out(squared, makers) else x

@@ -136,10 +136,10 @@ class Program:
         self.gradients = [now(value) for value in self.gradients]
 
 
-def constant(array: Any, name: str = "") -> Value:
+def constant(array: Any) -> Value:
     """Make a value that is the same in every call."""
     array = np.asarray(array)
-    return Value("constant", array.shape, array.dtype, array, name)
+    return Value("constant", array.shape, array.dtype, array)
 
 
 def values_in(item: Any) -> Iterator[Value]:

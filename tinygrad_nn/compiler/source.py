@@ -98,7 +98,7 @@ class Source:
         if value not in self._names:
             if value.role != "constant":
                 raise KeyError(value)
-            key = (value.name, value.shape, value.dtype, value.source.tobytes())
+            key = (value.shape, value.dtype, value.source.tobytes())
             if key not in self._constants:
                 self._constants[key] = self._constant(value)
             self._names[value] = self._constants[key]
@@ -108,7 +108,7 @@ class Source:
         array = value.source
         text = filled(array) if array.ndim else None
         stem = "ones" if text and text.startswith("np.ones") else "constant"
-        name = self._name(_number_name(array) if array.ndim == 0 else value.name or stem)
+        name = self._name(_number_name(array) if array.ndim == 0 else stem)
         if text is None and array.size <= _LONGEST:
             text = f"np.array({nested(array.tolist())}, {dtype_name(array.dtype)})" + _reshaped(array)
         if text is None:
@@ -163,12 +163,12 @@ class Source:
 
     def _quotient(self, op: Op, part: int) -> str | None:
         """A result that is one number by another, as a mean is, in Python: the same in a third of the time."""
-        total, count = op.args[0], op.args[-1]
-        if isinstance(count, Value) and count.role == "constant" and count.shape == ():
-            count = count.source.item()
         dtype = op.output.dtype
         if op.function is not np.divide or op.output.shape or dtype not in (np.float32, np.float64):
             return None
+        total, count = op.args
+        if isinstance(count, Value) and count.role == "constant" and count.shape == ():
+            count = count.source.item()
         if not (isinstance(total, Value) and total.role == "computed" and total.dtype == dtype):
             return None
         if type(count) not in (int, float) or not count or not np.isfinite(count):

@@ -57,7 +57,8 @@ class Blank:
         return int(np.prod(self.shape, dtype=np.int64))
 
 
-_LONGEST_DOT = 1024  # rows; of more, sums are left to NumPy, and need no array of ones of that length
+LONGEST_DOT = 1024
+"""Sums of more numbers than this are left to NumPy, which adds in pairs where it can, and so rounds less."""
 _REFUSED = frozenset({"out", "dtype"})
 
 
@@ -458,18 +459,20 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
         g = _sum_rows(g) if extra == 1 and g.ndim == 2 else g.sum(axis=tuple(range(extra)))
     axes = [i for i, n in enumerate(shape) if n == 1 != g.shape[i]]
     if axes == [0] and g.ndim == 2:
-        return _sum_rows(g, 1)
+        return _sum_rows(g, keepdims=True)
     return g.sum(axis=tuple(axes), keepdims=True) if axes else g
 
 
-def _sum_rows(g: Any, *lead: int) -> Any:
+def _sum_rows(g: Any, *, keepdims: bool = False) -> Any:
     """Sum a matrix over its first axis: a bias's gradient, which as a product with ones takes a third of the time."""
-    if g.dtype.char in "fd" and g.shape[0] <= _LONGEST_DOT:
+    n, dtype = g.shape[0], g.dtype.char
+    if dtype in "fd" and n <= LONGEST_DOT:
+        shape = (1, n) if keepdims else (n,)
         if type(g) is np.ndarray:
-            return _ones((*lead, len(g)), g.dtype.char).dot(g)
+            return _ones(shape, dtype).dot(g)
         if type(plain(g)) is np.ndarray:  # of a recording the ones are a part
-            return np.dot(np.ones((*lead, g.shape[0]), g.dtype), g)
-    return g.sum(axis=0, keepdims=bool(lead))
+            return np.dot(np.ones(shape, dtype), g)
+    return g.sum(axis=0, keepdims=keepdims)
 
 
 @functools.lru_cache(maxsize=64)

@@ -147,10 +147,8 @@ class Optimizer:
             changed = True
         if changed:
             self._check_groups()
-        for group in groups if len(groups) > 1 else ():  # all have to be ready before one moves
-            self._ready(group)
-        for group in groups:
-            ready = self._ready(group)
+        all_ready = list(map(self._ready, groups))  # before one moves
+        for group, ready in zip(groups, all_ready, strict=True):
             try:
                 self._update_all(ready, group)
             finally:  # also where it broke off halfway: graphs that need the old values will notice
